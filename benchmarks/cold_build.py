@@ -1,0 +1,73 @@
+"""How long a cold build with goldspawn takes against the eight lines of shell that do the same by hand.
+
+Run where there is ZFS and systemd, as root, from the repository:
+
+    python3 benchmarks/cold_build.py            on such a host
+    python -m pipeline.appliance shell -- python3 "$PWD/benchmarks/cold_build.py"     elsewhere
+
+Both start from nothing, in the same place, one after the other, each with its own bootstrap and its own download of
+packages. goldspawn does more in its time: it verifies with machinectl, reboots the machine, runs the acceptance tests
+and takes the digest of the tree; `--runs N` (default 1) repeats the pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+DATASET = "goldspawn/by-hand"
+NAME = "by-hand"
+
+
+def by_hand(folder: Path) -> float:
+    """Seconds that the script takes."""
+    argv = [str(HERE / "by_hand.sh"), DATASET, NAME, "trixie", str(folder / "stream"), "nginx", "curl"]
+    try:
+        return timed(argv, folder / "by-hand.log")
+    finally:
+        # A machine that has just stopped keeps its dataset busy for some seconds.
+        again = f"for try in 1 2 3 4 5 6; do zfs destroy -r {DATASET} && exit; sleep 2; done"
+        subprocess.run(["sh", "-c", again], check=False, stderr=subprocess.DEVNULL)
+        (folder / "stream").unlink(missing_ok=True)
+
+
+def goldspawn(folder: Path) -> float:
+    """Seconds that a session takes which reuses nothing."""
+    argv = [sys.executable, "-m", "pytest", "-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider",
+            "--where=native", "--max-age=0", "--image=web1", f"--artifacts={folder / 'artifacts'}",
+            str(HERE.parent / "tests/images")]  # fmt: skip
+    return timed(argv, folder / "goldspawn.log")
+
+
+def timed(argv: list[str], log: Path) -> float:
+    """Runs a command with its output in a file; shows the file's end if it fails."""
+    started = time.monotonic()
+    env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    with log.open("w") as out:
+        done = subprocess.run(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=HERE.parent, env=env)
+    if done.returncode != 0:
+        sys.exit(f"{argv[0]} failed:\n" + "\n".join(log.read_text().splitlines()[-25:]))
+    return time.monotonic() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="cold build: goldspawn against a script")
+    parser.add_argument("--runs", type=int, default=1)
+    runs = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number in range(1, runs + 1):
+            script, ours = by_hand(folder), goldspawn(folder)
+            print(
+                f"run {number}: by hand {script:.1f} s, goldspawn {ours:.1f} s, ratio {ours / script:.2f}", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""From a golden snapshot to files that a host can trust.
+
+Knows trees (directories), streams (bytes that somebody sends) and folders; nothing of pytest, stages or image.toml.
+
+    tree      the digest of a file tree, and how two trees differ
+    packages  what is installed in a tree, by its package database
+    stream    a ZFS stream on its way into a file: digest and size in one pass; what its header says
+    manifest  what a build has to say about its artifact: manifest.json
+    receive   what to type on a host
+    folder    a folder that appears whole or not at all
+    verify    checking an artifact before anybody receives it: `python -m pipeline.artifact check artifacts/web1`
+"""

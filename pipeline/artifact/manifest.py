@@ -1,0 +1,154 @@
+"""manifest.json: what an artifact is, what was checked with which result, what it contains, what a receiver needs.
+
+These classes are the one description of the file; `docs/manifest.schema.json` is made from them
+(`python -m pipeline.artifact schema`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from pipeline.artifact.room import refused
+from pipeline.errors import InputError
+
+FILE = "manifest.json"
+SCHEMA: Literal[1] = 1
+"""Grows when an old reader would misunderstand a new file."""
+
+_STRICT = ConfigDict(extra="forbid")
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+"""Of an image or a file: it stands in commands that people paste, and never leads out of the artifact's folder."""
+Guid = Annotated[
+    str,
+    BeforeValidator(lambda guid: str(guid) if isinstance(guid, int) else guid),
+    StringConstraints(pattern=r"^[0-9]{1,20}$"),
+    Field(description="As `zfs get guid` prints it; a string, since JSON readers round 64-bit numbers"),
+]
+Bytes = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Snapshot:
+    """The golden snapshot: its name in the pool that it was built in, and its guid, which it keeps in every pool."""
+
+    name: str
+    guid: Guid
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Stream:
+    """The file beside the manifest: size in bytes, and the pool features that a receiver needs."""
+
+    file: Name
+    size: Bytes
+    sha256: Sha256
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Versions:
+    """What built and booted the image."""
+
+    openzfs: str
+    systemd: str
+    goldspawn: str
+    kernel: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Place:
+    """Where it was built: on the host itself or in the appliance, and what ran its instructions there."""
+
+    kind: Literal["native", "appliance"]
+    accelerator: Annotated[str, Field(description="`none` on a native host, else `kvm` or `tcg`")]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Check:
+    """One check of the machine, by its pytest node id."""
+
+    name: str
+    result: Literal["passed", "failed", "skipped"]
+    seconds: Seconds
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Tree:
+    """The digest of the file tree (pipeline/artifact/tree.py has its format), by which builds can be compared."""
+
+    sha256: Sha256
+    entries: Bytes
+    bytes: Bytes
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Package:
+    """A package as the tree's own package database writes it."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Manifest:
+    """All that a build has to say about its artifact."""
+
+    image: Name
+    version: Annotated[str, Field(description="When it was built, as in the stream's name, e.g. 20261123T191500Z")]
+    time: AwareDatetime
+    input_hash: Annotated[str, Field(description="Hash of everything that went into the build")]
+    snapshot: Snapshot
+    stream: Stream
+    versions: Versions
+    place: Place
+    checks: tuple[Check, ...]
+    tree: Tree
+    packages: tuple[Package, ...]
+    receive: Annotated[str, Field(description="The command that takes the stream in, typed in the artifact's folder")]
+    schema_version: Literal[1] = SCHEMA
+
+    def save(self, folder: Path) -> Path:
+        """Writes `manifest.json` into `folder`; returns its path. Raises `PlaceError` if that cannot be done."""
+        path = folder / FILE
+        data = _MANIFEST.dump_python(self, mode="json")
+        order = {"schema_version": data.pop("schema_version"), **data}
+        try:
+            path.write_text(json.dumps(order, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise refused(path, error) from error
+        return path
+
+
+_MANIFEST = TypeAdapter(Manifest)
+
+
+def load(path: Path) -> Manifest:
+    """Reads a manifest, from its folder or its own path. Raises `InputError`, one line, if it is missing or wrong."""
+    if path.is_dir():
+        path = path / FILE
+    try:
+        return _MANIFEST.validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" (and {len(others)} more)" if others else ""
+        raise InputError(f"{path}: {key + ': ' if key else ''}{first['msg']}{more}") from error
+
+
+def schema() -> str:
+    """The JSON schema of the file, as docs/manifest.schema.json holds it."""
+    made: dict[str, Any] = _MANIFEST.json_schema(mode="validation")
+    made["required"] = sorted({*made["required"], "schema_version"})
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Manifest of a goldspawn artifact"}
+    return json.dumps({**head, **{key: value for key, value in made.items() if key != "title"}}, indent=2) + "\n"

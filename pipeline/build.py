@@ -1,0 +1,106 @@
+"""One build: an image on its way through the stages in one place, with its log and its progress."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.command import BuildLog
+from pipeline.errors import GoldspawnError, PlaceError
+from pipeline.image import Image
+from pipeline.inputs import Keys, keys
+from pipeline.place import Place
+from pipeline.progress import Progress, report
+from pipeline.zfs import Zfs
+
+STAGES = ("dataset", "bootstrap", "cycles", "profile", "boot", "machinectl", "acceptance", "snapshot")
+"""The stages in their order."""
+
+FOUNDATIONS = STAGES[:5]
+"""The stages on which all later checks of an image stand: when one fails, those are blocked."""
+
+LAST_CHECKS = ("machinectl_poweroff", "snapshot")
+"""The checks that come after the image's own tests."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked of a run: `artifacts` (folder), `export`, `max_age` of reused work in seconds."""
+
+    artifacts: Path
+    export: bool = True
+    max_age: float = 86400.0
+
+
+@dataclass
+class Build:
+    """One image in one place.
+
+    `notes` has a line for each stage that has something to say (for the summary), `journal` the verified machine's.
+    """
+
+    image: Image
+    place: Place
+    wishes: Wishes
+    log: BuildLog
+    zfs: Zfs
+    keys: Keys
+    started: float = field(default_factory=time.time)
+    notes: dict[str, str] = field(default_factory=dict)
+    journal: str = ""
+    _stage: str = ""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Marks in log and progress that a stage works; the errors of commands in it name the log."""
+        self._stage = name
+        self.log.heading(f"{self.image.name}: {name}")
+        report(Progress(self.image.name, name, "begin"))
+        try:
+            yield
+        except GoldspawnError as error:
+            error.stage = name
+            self.log.line(f"{name} failed: {error}")
+            raise
+
+    def show(self, line: str) -> None:
+        """Shows a line as what is being done right now."""
+        report(Progress(self.image.name, self._stage, "line", line.strip()))
+
+
+@contextlib.contextmanager
+def open_build(image: Image, place: Place, wishes: Wishes) -> Iterator[Build]:
+    """A build with a fresh log in `artifacts/logs/NAME.log`. Raises `PlaceError` if that cannot be written."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(_own_log(wishes.artifacts / "logs", image.name))
+            log = stack.enter_context(BuildLog(path))
+        except OSError as error:
+            raise PlaceError(
+                f"artifacts = {wishes.artifacts}: cannot be written ({error.strerror})",
+                hint="name another with --artifacts",
+            ) from error
+        build = Build(image, place, wishes, log, Zfs(log), keys(image))
+        log.on_line = build.show
+        yield build
+
+
+@contextlib.contextmanager
+def _own_log(folder: Path, name: str) -> Iterator[Path]:
+    """An empty log that is ours while the block runs: NAME.log, or NAME-PID.log while another run of it writes that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.log"
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            path = folder / f"{name}-{os.getpid()}.log"
+        except OSError:  # a file system without locks
+            pass
+        path.write_bytes(b"")
+        yield path

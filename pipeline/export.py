@@ -1,0 +1,108 @@
+"""Export: a golden snapshot and all that is known of it become a folder in `artifacts/`, whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import tomllib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from pipeline.artifact import folder, manifest, packages, receive, stream, tree
+from pipeline.build import Build
+from pipeline.command import output
+from pipeline.machine import settings_file
+
+_MARK = "tree"
+"""The user property of a snapshot in which the digest of its tree stands: it stays right, as snapshots never change."""
+
+
+class Check(Protocol):
+    """A check that was made: pytest's node id, its result, and the seconds that it took."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def result(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Manifest:
+    """Writes `artifacts/NAME/` from a golden snapshot: stream, manifest, digest, settings, logs, and how to receive it.
+
+    The snapshot is held meanwhile. Raises `PlaceError` when there is no room or no right to write; the artifact of
+    an earlier build then stays as it is.
+    """
+    image, zfs = build.image, build.zfs
+    artifacts = build.wishes.artifacts
+    folder.sweep(artifacts, image.name)
+    expected = int(output(["zfs", "send", "-nPLce", snapshot]).stdout.split("size\t")[-1].split()[0])
+    folder.check_room(artifacts, expected)
+    version = snapshot.split("@")[1]
+    with zfs.held(snapshot, "goldspawn-export"), folder.publishing(artifacts / image.name) as partial:
+        contents, listed = _contents(build, snapshot)
+        file = f"{image.name}-{version}.zfs"
+        build.log.line(f"export: {file}, about {expected / 1e6:.0f} MB")
+        written = stream.write(
+            lambda descriptor: zfs.send(snapshot, descriptor),
+            partial / file,
+            on_progress=lambda done: build.show(f"{done / 1e6:.0f} of about {expected / 1e6:.0f} MB"),
+            expected=expected,
+        )
+        kind, _, accelerator = build.place.name.partition(" (")
+        made = manifest.Manifest(
+            image=image.name,
+            version=version,
+            time=datetime.now(UTC),
+            input_hash=build.keys.candidate,
+            snapshot=manifest.Snapshot(snapshot, zfs.get(snapshot, "guid")),
+            stream=manifest.Stream(file, written.size, written.sha256, written.features),
+            versions=_versions(zfs.version()),
+            place=manifest.Place(cast(Literal["native", "appliance"], kind), accelerator.rstrip(")") or "none"),
+            checks=tuple(
+                manifest.Check(check.name, cast(Literal["passed", "failed", "skipped"], check.result), check.seconds)
+                for check in checks
+            ),
+            tree=contents,
+            packages=listed,
+            receive=receive.command(image.name, file),
+        )
+        made.save(partial)
+        receive.save(made, partial)
+        (partial / f"{image.name}.nspawn").write_text(settings_file(image))
+        (partial / "journal.log").write_text(build.journal)
+        if build.log.path is not None:
+            shutil.copyfile(build.log.path, partial / "build.log")
+    return made
+
+
+def _contents(build: Build, snapshot: str) -> tuple[manifest.Tree, tuple[manifest.Package, ...]]:
+    """The digest of the snapshot's tree, and the packages installed in it."""
+    zfs = build.zfs
+    known = next(entry for entry in zfs.entries(snapshot, depth=0)).properties.get(_MARK)
+    with zfs.mounted(snapshot, build.place.mountpoint(snapshot), readonly=True) as root:
+        listed = tuple(manifest.Package(*package) for package in packages.installed(root))
+        if known is None:
+            build.log.line("export: digest of the file tree")
+            digest = tree.digest(root)
+            known = f"{digest.sha256}:{digest.entries}:{digest.bytes}"
+            zfs.mark(snapshot, {_MARK: known})
+    sha256, entries, size = known.split(":")
+    return manifest.Tree(sha256, int(entries), int(size)), listed
+
+
+def _versions(openzfs: str) -> manifest.Versions:
+    systemd = output(["systemctl", "--version"]).stdout.split()[1]
+    return manifest.Versions(openzfs, systemd, _own_version(), platform.release())
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("goldspawn")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+        return str(project["version"])

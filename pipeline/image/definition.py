@@ -1,0 +1,219 @@
+"""The tree of dataclasses that describes an image. Each field's description is the one in the reference page."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from pipeline import bootstrap
+from pipeline.bootstrap.method import STRICT, Settings
+from pipeline.bootstrap.values import Packages, Text, unique
+from pipeline.image.values import (
+    AbsolutePath,
+    AccountId,
+    AccountName,
+    AuthorizedKey,
+    Command,
+    Compression,
+    Count,
+    Hostname,
+    Locale,
+    Password,
+    Size,
+    Timezone,
+    Unit,
+)
+
+DEFAULT_METHOD = "mmdebstrap"
+
+Units = Annotated[tuple[Unit, ...], unique("unit")]
+
+
+@dataclass(frozen=True, config=STRICT)
+class User:
+    """A user: made, or brought in line where a package has made it."""
+
+    name: Annotated[AccountName, Field(description="Login name.")]
+    uid: Annotated[AccountId | None, Field(description="User id. Default: the next free one.")] = None
+    groups: Annotated[
+        tuple[AccountName, ...], Field(description="Further groups; each exists, or stands in `groups`.")
+    ] = ()  # fmt: skip
+    shell: Annotated[AbsolutePath | None, Field(description="Login shell. Default: the distribution's.")] = None
+    home: Annotated[AbsolutePath | None, Field(description="Home directory. Default: `/home/<name>`.")] = None
+    system: Annotated[bool, Field(strict=True, description="Whether it is a system user (useradd(8)).")] = False
+    password: Annotated[
+        Password, Field(description='Hash of the password as mkpasswd(1) prints it, or "locked".')
+    ] = "locked"  # fmt: skip
+    authorized_keys: Annotated[
+        tuple[AuthorizedKey, ...], Field(description="Public keys for ssh, a line each.")
+    ] = ()  # fmt: skip
+
+
+@dataclass(frozen=True, config=STRICT)
+class Group:
+    """A group."""
+
+    name: Annotated[AccountName, Field(description="Name.")]
+    gid: Annotated[AccountId | None, Field(description="Group id. Default: the next free one.")] = None
+    system: Annotated[bool, Field(strict=True, description="Whether it is a system group (groupadd(8)).")] = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class Profile:
+    """What makes the machine its own, on top of the bootstrap. Files in the folder `root/` belong to it, too."""
+
+    packages: Annotated[
+        Packages, Field(description="Packages, installed by the distribution's package manager.")
+    ] = ()  # fmt: skip
+    enable: Annotated[Units, Field(description="Units to enable.", examples=[["nginx.service"]])] = ()
+    disable: Annotated[Units, Field(description="Units to disable.")] = ()
+    mask: Annotated[Units, Field(description="Units to mask.")] = ()
+    users: Annotated[
+        tuple[User, ...], unique("user", lambda user: user.name), Field(description="Users.")
+    ] = ()  # fmt: skip
+    groups: Annotated[
+        tuple[Group, ...], unique("group", lambda group: group.name), Field(description="Groups.")
+    ] = ()  # fmt: skip
+    hostname: Annotated[Hostname | None, Field(description="Host name. Default: the image's name.")] = None
+    locale: Annotated[Locale, Field(description="LANG of the machine (locale.conf(5)).")] = "C.UTF-8"
+    timezone: Annotated[Timezone, Field(description="Time zone (tz database).")] = "Etc/UTC"
+    run: Annotated[
+        tuple[Command, ...],
+        Field(description="Commands that run inside the tree last, with `sh -ec` under systemd-nspawn, in order."),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _one_fate_a_unit(self) -> Profile:
+        for one, other in (("enable", "disable"), ("enable", "mask")):
+            if both := sorted(set(getattr(self, one)) & set(getattr(self, other))):
+                values = {"unit": both[0], "one": one, "other": other}
+                raise PydanticCustomError("goldspawn", '"{unit}" stands in both {one} and {other}', values)
+        return self
+
+    @model_validator(mode="after")
+    def _one_owner_a_number(self) -> Profile:
+        for what, numbers in (("uid", [u.uid for u in self.users]), ("gid", [g.gid for g in self.groups])):
+            given = [number for number in numbers if number is not None]
+            if twice := next((number for number in given if given.count(number) > 1), None):
+                raise PydanticCustomError("goldspawn", "{what} {n} is given twice", {"what": what, "n": twice})
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class Boot:
+    """How the machine is run: limits, and what counts as a good boot."""
+
+    memory_max: Annotated[
+        Size | None, Field(description='Most memory, in bytes or as "512M". Default: no limit.', examples=["512M"])
+    ] = None  # fmt: skip
+    tasks_max: Annotated[Count | None, Field(description="Most processes and threads. Default: systemd's.")] = None
+    cpu_quota: Annotated[
+        Count | None, Field(description="Most time of processors, in percent of one; 200 is two. Default: no limit.")
+    ] = None  # fmt: skip
+    nofile: Annotated[Count | None, Field(description="Most open files of a process. Default: systemd's.")] = None
+    private_users: Annotated[
+        bool, Field(strict=True, description="Whether the machine has a range of user ids of its own.")
+    ] = True  # fmt: skip
+    allow_failed: Annotated[Units, Field(description="Units that may fail at boot.")] = ()
+    timeout: Annotated[
+        float,
+        Field(
+            strict=True,
+            gt=0,
+            allow_inf_nan=False,
+            description="Seconds until the machine is ready, on a native host; longer in slower places.",
+        ),
+    ] = 60.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Artifact:
+    """What is exported."""
+
+    compression: Annotated[
+        Compression, Field(description="Compression of the dataset and of its stream (zfsprops(7)).")
+    ] = "zstd"  # fmt: skip
+
+
+def _method(value: object) -> str | None:
+    found = value.get("method", DEFAULT_METHOD) if isinstance(value, dict) else getattr(value, "method", None)
+    return found if isinstance(found, str) else None
+
+
+if TYPE_CHECKING:
+    Bootstrap = Settings
+else:
+    Bootstrap = Annotated[
+        Union[tuple(Annotated[one.settings, Tag(name)] for name, one in bootstrap.known().items())],  # noqa: UP007
+        Discriminator(_method),
+    ]
+
+
+def _default_bootstrap() -> Settings:
+    made: Settings = bootstrap.get(DEFAULT_METHOD).settings()
+    return made
+
+
+@dataclass(frozen=True, config=STRICT)
+class Definition:
+    """image.toml: what a golden image is made of."""
+
+    description: Annotated[Text, Field(description="What the machine is for, in one line.")] = ""
+    bootstrap: Annotated[
+        Bootstrap, Field(description="Where the root file system comes from.")
+    ] = dataclasses.field(default_factory=_default_bootstrap)  # fmt: skip
+    profile: Annotated[
+        Profile, Field(description="What makes the machine its own.")
+    ] = dataclasses.field(default_factory=Profile)  # fmt: skip
+    boot: Annotated[Boot, Field(description="How the machine is run.")] = dataclasses.field(default_factory=Boot)
+    artifact: Annotated[Artifact, Field(description="What is exported.")] = dataclasses.field(default_factory=Artifact)
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image: its name, its folder, and what its image.toml says."""
+
+    name: str
+    folder: Path
+    description: str
+    bootstrap: SerializeAsAny[Settings]
+    profile: Profile
+    boot: Boot
+    artifact: Artifact
+
+    @property
+    def root(self) -> Path | None:
+        """The folder whose files are copied over the root file system, None if there is none."""
+        root = self.folder / "root"
+        return root if root.is_dir() else None
+
+    @property
+    def tests(self) -> list[Path]:
+        """The files with its acceptance tests."""
+        return sorted(self.folder.glob("test_*.py"))
+
+    @property
+    def key_files(self) -> list[Path]:
+        """The files that its bootstrap's settings name (keys of repositories): inputs of the bootstrap."""
+        return [self.folder / name for name in self.bootstrap.files]
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def adapter(kind: type) -> TypeAdapter[Any]:
+    """Pydantic's validator and serializer of a dataclass, made once."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+def as_data(obj: Any) -> dict[str, Any]:
+    """A dataclass of this tree as what JSON can hold, with all its defaults: the same for the same meaning."""
+    data: dict[str, Any] = adapter(type(obj)).dump_python(obj, mode="json")
+    return data

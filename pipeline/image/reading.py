@@ -1,0 +1,112 @@
+"""From folders to images: finding, reading, validating. All that is wrong is told at once, before anything is made."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import InputError
+from pipeline.image.definition import Definition, Image, adapter
+from pipeline.image.problems import problems
+from pipeline.image.values import NAME, NAME_RULE
+
+FILE = "image.toml"
+"""What makes a folder an image."""
+
+
+def check_name(name: str) -> None:
+    """Raises `InputError` for what cannot be the name of an image: of a machine and of a dataset at once."""
+    if problem := _name_problem(name):
+        raise InputError(problem)
+
+
+def load(folder: Path) -> Image:
+    """Reads the image in `folder`.
+
+    Raises `InputError` whose message has a line for each problem, with the file, the key and what would be right.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 (not resolve(): a link's own name is the image's)
+    file = folder / FILE
+    lines = [f"{shown(folder)}: {problem}"] if (problem := _name_problem(folder.name)) else []
+    data, wrong = _parse(file)
+    lines += wrong
+    definition: Definition | None = None
+    if not wrong:
+        try:
+            definition = adapter(Definition).validate_python(data, context={"folder": folder})
+        except ValidationError as error:
+            lines += [f"{shown(file)}: {line}" for line in problems(error)]
+    if (folder / "root").exists() and not (folder / "root").is_dir():
+        lines.append(f"{shown(folder / 'root')}: expected a folder with files for the root file system")
+    if lines or definition is None:
+        raise InputError("\n".join(lines))
+    return Image(
+        folder.name,
+        folder,
+        definition.description,
+        definition.bootstrap,
+        definition.profile,
+        definition.boot,
+        definition.artifact,
+    )
+
+
+def find(folders: Sequence[Path]) -> dict[str, Path]:
+    """The images in `folders`: each one that is an image, and each folder directly below that is one; by name.
+
+    Reads none of them. Raises `InputError` for a folder that is not there or holds no image, and for two images of
+    one name, all at once.
+    """
+    found: dict[str, Path] = {}
+    lines = []
+    for given in folders:
+        folder = Path(os.path.abspath(given))  # noqa: PTH100
+        if not folder.is_dir():
+            lines.append(f"{given}: there is no such folder")
+            continue
+        images = [one for one in (folder, *sorted(folder.iterdir())) if (one / FILE).is_file()]
+        if not images:
+            lines.append(f"{given}: holds no image (no {FILE} in it or in a folder of it)")
+        for image in images:
+            other = found.setdefault(image.name, image)
+            if not other.samefile(image):
+                lines.append(f'two images are called "{image.name}": {shown(other / FILE)} and {shown(image / FILE)}')
+    if lines:
+        raise InputError("\n".join(lines))
+    return found
+
+
+def shown(path: Path) -> str:
+    """A path as a user would type it: relative where it lies below the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, FileNotFoundError):
+        return str(path)
+
+
+def _name_problem(name: str) -> str | None:
+    if NAME.fullmatch(name):
+        return None
+    long = f" ({len(name)} characters)" if len(name) > 64 else ""
+    return f'"{name}"{long} cannot be the name of an image; expected {NAME_RULE}'
+
+
+def _parse(file: Path) -> tuple[dict[str, Any], list[str]]:
+    """What a TOML file holds, or what is wrong with it."""
+    name = shown(file)
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")), []
+    except FileNotFoundError:
+        return {}, [f"{name}: there is no such file"]
+    except OSError as error:
+        return {}, [f"{name}: cannot be read: {error.strerror}"]
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        return {}, [f"{name}: line {line}: expected text in UTF-8"]
+    except tomllib.TOMLDecodeError as error:
+        return {}, [f"{name}: no valid TOML: {error}"]

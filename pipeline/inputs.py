@@ -1,0 +1,73 @@
+"""Identity by inputs: the hashes that say whether a tree that is there is the tree that would be made.
+
+A key covers the part of image.toml that a stage reads, the bytes and modes of the files it copies, the code of the
+stage, and the key of the stage before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline.image import Image, as_data
+
+_CODE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one image: of its bootstrap, and of its sealed candidate (hexadecimal, 16 and 64 characters)."""
+
+    bootstrap: str
+    candidate: str
+
+
+def keys(image: Image) -> Keys:
+    """Computes the keys of an image from its definition, its files and our code. Reads files, changes nothing."""
+    settings = {
+        "bootstrap": as_data(image.bootstrap),
+        "compression": image.artifact.compression,
+        "files": [_file_digest(image.folder / name) for name in image.bootstrap.files],
+        "code": _code_digest("bootstrap"),
+    }
+    bootstrap = _digest(settings)
+    profile = {
+        "bootstrap": bootstrap,
+        "name": image.name,
+        "profile": as_data(image.profile),
+        "root": _folder_digest(image.root) if image.root is not None else [],
+        "code": _code_digest("profile"),
+    }
+    return Keys(bootstrap[:16], _digest(profile))
+
+
+def _digest(data: object) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache
+def _code_digest(package: str) -> str:
+    files = sorted((_CODE / package).rglob("*.py"))
+    return _digest([(path.name, _file_digest(path)) for path in files])
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _folder_digest(root: Path) -> list[tuple[str, ...]]:
+    return sorted(_entries(root))
+
+
+def _entries(root: Path) -> Iterable[tuple[str, ...]]:
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            yield name, "link", str(path.readlink())
+        else:
+            mode = oct(path.stat().st_mode)
+            yield name, mode, _file_digest(path) if path.is_file() else ""

@@ -1,0 +1,205 @@
+"""A machine that boots: systemd-nspawn in a transient unit, its readiness, its health, and its end.
+
+Ready is not healthy (facts/nspawn.md): nspawn's notification says that PID 1 has emptied its queue of jobs, with
+failed units or without. So readiness is waited for, and health judged apart from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity.retry import retry_if_result
+
+from pipeline.command import BuildLog, output, run
+from pipeline.errors import CheckFailed, CommandFailed, PlaceError
+from pipeline.image import Boot
+from pipeline.machine.nspawn import options, unit_properties
+
+MACHINE_UNIT = "goldspawn-machine-"
+LEASH_UNIT = "goldspawn-leash-"
+
+_REBOOT_STATUS = "133"
+"""What nspawn exits with under --keep-unit when the machine asks for a reboot (systemd-nspawn@.service has it)."""
+
+
+@dataclass
+class Machine:
+    """A machine made of the tree at `directory`. `slowness` multiplies all time limits."""
+
+    name: str
+    directory: Path
+    boot: Boot
+    log: BuildLog
+    slowness: float = 1.0
+
+    @property
+    def unit(self) -> str:
+        return f"{MACHINE_UNIT}{self.name}.service"
+
+    def start(self) -> None:
+        """Boots the machine and waits until it is ready.
+
+        Raises `CheckFailed` when it ends while it boots or is not ready in time, with what it was waiting for and the
+        end of its console.
+        """
+        limit = self.boot.timeout * self.slowness
+        properties = {
+            "Type": "notify", "NotifyAccess": "main", "TimeoutStartSec": "infinity", "KillMode": "mixed",
+            "TimeoutStopSec": f"{10 * self.slowness:.0f}", "Delegate": "yes", "RestartForceExitStatus": _REBOOT_STATUS,
+            "SuccessExitStatus": _REBOOT_STATUS, "BindsTo": leash(), "After": leash(), **unit_properties(self.boot),
+        }  # fmt: skip
+        argv = [
+            "systemd-run", "--quiet", "--collect", f"--unit={self.unit}", "--slice=machine.slice",
+            *(f"--property={key}={value}" for key, value in properties.items()), "--",
+            "systemd-nspawn", "--quiet", "--boot", "--settings=no", "--keep-unit", "--notify-ready=yes",
+            "--suppress-sync=yes", "--link-journal=no", "--private-network", "--resolv-conf=off", "--timezone=off",
+            f"--machine={self.name}", f"--directory={self.directory}", *options(self.boot),
+        ]  # fmt: skip
+        try:
+            run(argv, log=self.log, timeout=limit)
+        except CommandFailed as error:
+            waiting = [f"  waiting for {job}" for job in self.jobs()] if error.status is None else []
+            what = f"was not ready within {limit:.0f} s" if error.status is None else "ended while it was booting"
+            lines = [f"the machine {what}", *waiting, "  the end of its console:"]
+            lines += [f"    {line}" for line in self.console(15)]
+            raise CheckFailed("\n".join(lines), hint="boot.timeout in image.toml is the limit") from error
+
+    def stop(self) -> None:
+        """Ends the machine without asking it, and waits until nothing of it is left."""
+        _end(self.unit, self.name, self.log, 120 * self.slowness)
+
+    def state(self) -> str:
+        """The unit's ActiveState on the host: active, activating, inactive, failed."""
+        return output(["systemctl", "show", "--value", "--property=ActiveState", self.unit]).stdout.strip()
+
+    def restarts(self) -> int:
+        return int(output(["systemctl", "show", "--value", "--property=NRestarts", self.unit]).stdout.strip() or 0)
+
+    def console(self, lines: int) -> list[str]:
+        """The last lines that the machine's console and nspawn itself printed."""
+        argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={self.unit}", f"--lines={lines}"]
+        return output(argv, check=False).stdout.splitlines()
+
+    def jobs(self) -> list[str]:
+        """The units whose jobs the machine's PID 1 has not finished."""
+        listed = output(["systemctl", "-M", self.name, "list-jobs", "--plain", "--no-legend"], check=False, timeout=30)
+        return [words[1] for line in listed.stdout.splitlines() if len(words := line.split()) > 1]
+
+    def system_state(self) -> str:
+        """What `systemctl is-system-running` says when the machine has started: running, degraded, ….
+
+        Asked again until then, for the bus may not be there at once; `--wait` would do that by itself, but was seen to
+        wait for ever just after a reboot.
+        """
+
+        @retry(
+            retry=retry_if_result(lambda state: state in ("", "initializing", "starting"))
+            | retry_if_exception_type(CommandFailed),
+            wait=wait_exponential(multiplier=0.1, max=2),
+            stop=stop_after_delay(20 * self.slowness),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else "",
+        )
+        def ask() -> str:
+            argv = ["systemctl", "-M", self.name, "is-system-running"]
+            return output(argv, check=False, timeout=10 * self.slowness).stdout.strip()
+
+        return ask()
+
+    def failed_units(self) -> list[str]:
+        argv = ["systemctl", "-M", self.name, "list-units", "--failed", "--output=json"]
+        return [unit["unit"] for unit in json.loads(output(argv, log=self.log).stdout or "[]")]
+
+    def restart_loops(self) -> list[str]:
+        """Services that systemd has had to start again by itself since the machine booted."""
+        argv = ["systemctl", "-M", self.name, "show", "--property=Id,NRestarts", "--type=service", "*"]
+        loops = []
+        for block in output(argv, log=self.log).stdout.split("\n\n"):
+            shown = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            if int(shown.get("NRestarts") or 0) > 0 and not shown["Id"].startswith("console-getty"):
+                loops.append(shown["Id"])
+        return loops
+
+    def judge(self) -> None:
+        """Asserts that the machine is healthy: no job waits, no unit failed but those that may, none keeps restarting.
+
+        Raises `CheckFailed` that names the units, each with the end of its journal.
+        """
+        state = self.system_state()
+        failed = [unit for unit in self.failed_units() if unit not in self.boot.allow_failed]
+        loops = [unit for unit in self.restart_loops() if unit not in self.boot.allow_failed and unit not in failed]
+        problems = [("failed", failed), ("had to be restarted", loops), ("still waits to start", self.jobs())]
+        lines = []
+        for what, units in problems:
+            for unit in units:
+                lines.append(f"{unit} {what}; its journal ends:")
+                lines += [f"    {line}" for line in self.unit_journal(unit)]
+        if lines:
+            raise CheckFailed(
+                f"the machine is {state}\n" + "\n".join(lines),
+                hint="a unit that may fail is named in boot.allow_failed of image.toml",
+            )
+        if state not in ("running", "degraded"):
+            raise CheckFailed(f"the machine is {state or 'not answering'}, and no unit of it failed")
+
+    def unit_journal(self, unit: str, lines: int = 8) -> list[str]:
+        argv = ["journalctl", "-M", self.name, "--quiet", "--no-pager", "--output=short-monotonic"]
+        return output([*argv, f"--unit={unit}", f"--lines={lines}"], check=False).stdout.splitlines()
+
+    def journal(self) -> str:
+        """The machine's whole journal, as text."""
+        argv = ["journalctl", "-M", self.name, "--quiet", "--no-pager", "--output=short-iso-precise"]
+        return output(argv, check=False, timeout=60 * self.slowness).stdout
+
+
+def leash() -> str:
+    """The name of a unit that lives exactly as long as this process, started when first asked for.
+
+    Machines are bound to it (BindsTo=), so that they end with the run, even one that is killed with SIGKILL.
+    """
+    unit = f"{LEASH_UNIT}{os.getpid()}.service"
+    if output(["systemctl", "is-active", unit], check=False).stdout.strip() != "active":
+        output(["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--",
+                "tail", f"--pid={os.getpid()}", "-f", "/dev/null"])  # fmt: skip
+    return unit
+
+
+def stop_machines_of(prefix: str, log: BuildLog) -> None:
+    """Ends the machines of a build that died: units of ours whose machine's name begins with `prefix`."""
+    argv = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{MACHINE_UNIT}{prefix}*"]
+    for line in output(argv).stdout.splitlines():
+        unit = line.split()[0]
+        _end(unit, unit.removeprefix(MACHINE_UNIT).removesuffix(".service"), log, 600)
+        if output(["systemctl", "is-active", unit], check=False).stdout.strip() == "active":
+            raise PlaceError(f"{unit} of an earlier run cannot be stopped", hint=f"systemctl status {unit}")
+    for left in _EXPORTS.glob(f"{prefix}*"):
+        _clear_export(left, log)
+
+
+def _end(unit: str, machine: str, log: BuildLog, limit: float) -> None:
+    """Kills a machine's PID 1, so that nspawn itself, which lives, cleans up; then waits for the unit to be gone."""
+    main = output(["systemctl", "show", "--value", "--property=MainPID", unit]).stdout.strip()
+    children = Path(f"/proc/{main}/task/{main}/children")
+    if children.exists():
+        log.line(f"ends {unit}: its PID 1 is killed")
+        for child in children.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+    output(["systemctl", "stop", unit], log=log, check=False, timeout=limit)
+    output(["systemctl", "reset-failed", unit], check=False)
+    _clear_export(_EXPORTS / machine, log)
+
+
+_EXPORTS = Path("/run/systemd/nspawn/unix-export")
+
+
+def _clear_export(left: Path, log: BuildLog) -> None:
+    """Removes what an nspawn that was killed leaves: it refuses to start a machine of that name again (systemd 257)."""
+    if left.is_mount():
+        output(["umount", str(left)], log=log, check=False)
+        left.rmdir()

@@ -1,0 +1,50 @@
+"""Pytest's side of goldspawn: options, images collected as pipelines, blocking, live progress, and the move of a
+session into the appliance. This folder and `stages/` are the only code that knows pytest.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from pipeline import channel
+from pipeline.errors import GoldspawnError
+from pipeline.plugin import options
+from pipeline.plugin.collect import ImagesMixin
+from pipeline.plugin.inside import Inside
+from pipeline.plugin.outside import Outside
+from pipeline.plugin.summary import Summary
+from pipeline.plugin.verdict import Verdicts
+from pipeline.tarball import INSIDE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Sets up the session's plugins, before pytest-xdist reads what it is to do."""
+    try:
+        chosen = options.settings(config)
+        register = config.pluginmanager.register
+        register(ImagesMixin(), "goldspawn-collect")
+        register(Verdicts(config), "goldspawn-verdicts")
+        if INSIDE in os.environ:
+            register(Inside(config), "goldspawn-inside")
+        elif chosen.choice.where == "appliance":
+            register(Outside(config), "goldspawn-outside")
+        if not channel.available():
+            register(Summary(config), "goldspawn-summary")
+    except GoldspawnError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """All checks of an image go to one worker (pytest-xdist's own way to say so)."""
+    from pipeline.plugin.parallel import ImageScheduling
+
+    return ImageScheduling(config, log) if config.getoption("dist") == "load" else None

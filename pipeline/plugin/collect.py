@@ -1,0 +1,182 @@
+"""Collection: an image.toml is collected as the pipeline, its stages in order around the image's own tests."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pipeline.build import LAST_CHECKS
+from pipeline.errors import GoldspawnError
+from pipeline.image import Image, load
+from pipeline.plugin.options import settings
+
+FILE = "image.toml"
+_CHECKS = "stages.checks"
+
+_TOLD = pytest.StashKey[set[Path]]()
+"""The folders of images whose mistakes have been told: each is told once, whatever is collected of it."""
+
+
+class ImageFile(pytest.Module):
+    """An image.toml as a module of checks: `tests/images/x/image.toml::boot`."""
+
+    def _getobj(self) -> ModuleType:
+        return importlib.import_module(_CHECKS)
+
+    def funcnamefilter(self, name: str) -> bool:
+        return True
+
+    def istestfunction(self, obj: object, name: str) -> bool:
+        return callable(obj) and getattr(obj, "__module__", "") == _CHECKS
+
+    def istestclass(self, obj: object, name: str) -> bool:
+        return False
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            load(self.path.parent)
+        except GoldspawnError as error:
+            self.config.stash.setdefault(_TOLD, set()).add(self.path.parent)
+            raise self.CollectError(str(error)) from error
+        return super().collect()
+
+
+class ImagesMixin:
+    """The hooks of collection; part of the plugin that is registered once for a session."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        folders = settings(config).images
+        lost = [folder for folder in folders if not folder.is_dir()]
+        if lost:
+            raise pytest.UsageError("\n".join(f"--images {folder}: there is no such directory" for folder in lost))
+        if folders:
+            given = config.args if config.args_source is config.ArgsSource.ARGS else []
+            config.args = [*given, *map(str, folders)]
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        if file_path.name != FILE:
+            return None
+        names = settings(parent.config).names
+        if names and file_path.parent.name not in names:
+            return None
+        return ImageFile.from_parent(parent, path=file_path)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        folder = image_folder(Path(metafunc.definition.path))
+        if folder is None or "image" not in metafunc.fixturenames:
+            return
+        try:
+            image = load(folder)
+        except GoldspawnError as error:
+            told = metafunc.config.stash.setdefault(_TOLD, set())
+            if folder not in told:
+                told.add(folder)
+                raise pytest.Collector.CollectError(str(error)) from error
+            metafunc.parametrize("image", [], indirect=True, scope="session")
+            return
+        metafunc.parametrize("image", [image], indirect=True, ids=[pytest.HIDDEN_PARAM], scope="session")
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+    ) -> Iterator[None]:
+        self._one_folder_a_name(items)
+        for item in items:
+            if (name := image_name(item)) is not None:
+                item.extra_keyword_matches.add(name)
+        self._keep_named(config, items)
+        yield
+        items.sort(key=_order(items))
+
+    @staticmethod
+    def _one_folder_a_name(items: list[pytest.Item]) -> None:
+        folders: dict[str, Path] = {}
+        for item in items:
+            folder = image_folder(item.path)
+            if folder is not None and folders.setdefault(folder.name, folder) != folder:
+                raise pytest.UsageError(
+                    f'two images are called "{folder.name}": {folders[folder.name] / FILE} and {folder / FILE}'
+                )
+
+    @staticmethod
+    def _keep_named(config: pytest.Config, items: list[pytest.Item]) -> None:
+        names = settings(config).names
+        if not names:
+            return
+        here = all_images(config)
+        if lost := [name for name in names if name not in here]:
+            known = ", ".join(sorted(here)) or "none"
+            raise pytest.UsageError(f"--image {lost[0]}: there is no such image; the images here are: {known}")
+        dropped = [item for item in items if image_name(item) not in names]
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+            items[:] = [item for item in items if image_name(item) in names]
+
+
+def image_folder(path: Path) -> Path | None:
+    """The folder of the image to which a file belongs, None for a file of none."""
+    return _image_folder(path.parent)
+
+
+@lru_cache
+def _image_folder(folder: Path) -> Path | None:
+    for candidate in (folder, *folder.parents):
+        if (candidate / FILE).is_file():
+            return candidate
+    return None
+
+
+def image_name(item: pytest.Item) -> str | None:
+    """The name of the image that an item checks, None for a test of no image."""
+    folder = image_folder(item.path)
+    return None if folder is None else folder.name
+
+
+def image_of(item: pytest.Item) -> Image | None:
+    folder = image_folder(item.path)
+    return None if folder is None else load(folder)
+
+
+def is_stage(item: pytest.Item) -> bool:
+    """Whether an item is one of the pipeline's own checks (not one of the image's tests)."""
+    return isinstance(item.parent, ImageFile)
+
+
+def needs_place(item: pytest.Item) -> bool:
+    """Whether an item needs ZFS and systemd: everything of an image, and every test that takes the fixture `place`."""
+    return image_name(item) is not None or "place" in getattr(item, "fixturenames", ())
+
+
+def all_images(config: pytest.Config) -> dict[str, Path]:
+    """The images below the folders that this session collects: name and folder."""
+    found: dict[str, Path] = {}
+    for argument in config.args:
+        root = Path(str(argument).split("::")[0])
+        base = root if root.is_absolute() else config.invocation_params.dir / root
+        for file in sorted(base.rglob(FILE)):
+            found.setdefault(file.parent.name, file.parent)
+    return found
+
+
+def _order(items: list[pytest.Item]) -> Any:
+    """A sort key that keeps pytest's order, but for an image's own tests, which come before the last checks."""
+    position = {id(item): index for index, item in enumerate(items)}
+    first: dict[str | None, int] = {}
+    for item in items:
+        first.setdefault(image_name(item), position[id(item)])
+
+    def key(item: pytest.Item) -> tuple[int, int, int]:
+        name = image_name(item)
+        if name is None:
+            return position[id(item)], 0, 0
+        phase = 1 if not is_stage(item) else 2 if item.name in LAST_CHECKS else 0
+        return first[name], phase, position[id(item)]
+
+    return key

@@ -1,0 +1,261 @@
+"""The outer end of a session that needs the appliance: local tests run here, the others inside, as one session.
+
+The terminal, its options (-x, -q, --junitxml, …), the cache and the exit status are pytest's own, out here; what
+runs inside sends its reports, and they are handed to the same hooks as if it had run here. Ctrl-C goes inside first,
+so that fixtures there clean up; the appliance goes in any case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import appliance, channel
+from pipeline.appliance.store import default_cache
+from pipeline.command import BuildLog, stop
+from pipeline.errors import GoldspawnError
+from pipeline.plugin.collect import image_name, needs_place
+from pipeline.plugin.inside import SELECTION
+from pipeline.plugin.options import exchange, settings
+from pipeline.progress import Progress, report
+from pipeline.tarball import ERRAND, INSIDE, run_errand
+
+SOCKET = "/run/goldspawn-outside.sock"
+"""The channel's socket in the guest."""
+
+SILENCE = float(os.environ.get("GOLDSPAWN_SILENCE", "90"))
+"""Seconds without a sign of life after which a guest counts as frozen (it gives one every five)."""
+
+HOME = Path(__file__).parents[2]
+"""Where goldspawn itself is: the session inside runs the same code."""
+
+_PARTING = 30.0
+"""Seconds that a session inside has to clean up after Ctrl-C."""
+
+
+class Outside:
+    """Runs a session's items, those that need ZFS and systemd in the appliance."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        # -n is for the tests inside: out here pytest runs what is left in this one process.
+        self._parallel = config.getoption("numprocesses", None)
+        if self._parallel:
+            config.option.numprocesses = None
+            config.option.dist = "no"
+            config.option.tx = []
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        moving = [item for item in session.items if needs_place(item)]
+        if not moving or self._config.option.collectonly:
+            return (yield)
+        if self._config.getoption("usepdb", False):
+            raise pytest.UsageError(
+                "--pdb cannot reach into the appliance (python -m pipeline.appliance shell opens a shell in it)"
+            )
+        everything = session.items
+        session.items = [item for item in everything if not needs_place(item)]
+        result = yield
+        session.items = everything
+        _Move(session, moving).run()
+        return result
+
+
+class _Move:
+    def __init__(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        self._session = session
+        self._config = session.config
+        self._items = {item.nodeid: item for item in items}
+        self._open = dict.fromkeys(self._items)
+        self._running = ""
+        self._events: queue.Queue[channel.Message] = queue.Queue()
+        self._orders: queue.Queue[str] = queue.Queue()
+
+    def run(self) -> None:
+        """Brings the items inside and plays back what happens there. Raises what pytest's own loop would raise."""
+        report(Progress("appliance", "start", "begin"))
+        log = BuildLog(default_cache() / "appliance.log", self._show)
+        try:
+            with tempfile.TemporaryDirectory(prefix="goldspawn-") as folder, log:
+                listener = channel.Listener(Path(folder) / "channel", self._handle)
+                try:
+                    with appliance.running(self._shares(), log=log) as guest:
+                        report(Progress("appliance", "start", "end"))
+                        with self._session_inside(guest, listener.path) as process:
+                            self._play(guest, process)
+                finally:
+                    listener.close()
+        except GoldspawnError as error:
+            self._lost(str(error))
+        finally:
+            report(Progress("appliance", "start", "end"))
+
+    @staticmethod
+    def _show(line: str) -> None:
+        report(Progress("appliance", "start", "line", line))
+
+    def _shares(self) -> list[appliance.Share]:
+        chosen = settings(self._config)
+        artifacts = chosen.wishes.artifacts
+        for folder in (artifacts, exchange()):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise GoldspawnError(f"{folder}: cannot be made ({error.strerror})") from error
+        reading = {HOME, self._config.rootpath, self._config.invocation_params.dir, *chosen.images}
+        writing = {artifacts, exchange()}
+        return [appliance.Share(path, False) for path in reading] + [appliance.Share(path, True) for path in writing]
+
+    @contextmanager
+    def _session_inside(self, guest: appliance.Guest, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+        selection = exchange() / f"selection-{os.getpid()}.json"
+        selection.write_text(json.dumps({nodeid: str(item.path) for nodeid, item in self._items.items()}))
+        variables = {
+            INSIDE: str(exchange()),
+            SELECTION: str(selection),
+            channel.ENVIRONMENT: SOCKET,
+            "GOLDSPAWN_ACCELERATOR": guest.accelerator,
+            "GOLDSPAWN_DATASET": "",
+            "PYTHONPATH": str(HOME),
+            "PYTHONPYCACHEPREFIX": str(exchange() / "pycache"),
+            "PYTHONDONTWRITEBYTECODE": "",
+            **{key: value for key, value in os.environ.items() if key in ("PYTEST_ADDOPTS", "CI", "NO_COLOR")},
+        }
+        words = [f"{key}={value}" for key, value in variables.items()]
+        args = [str(word) for word in self._config.invocation_params.args]
+        plugins = ["-p", "pipeline.plugin", "-p", "stages", "-o", "cache_dir=/tmp/pytest-cache"]
+        command = ["env", *words, "python3", "-m", "pytest", *plugins, *args]
+        script = f"cd {shlex.quote(str(self._config.invocation_params.dir))} && exec {shlex.join(command)}"
+        shown = self._config.getoption("capture", "fd") == "no"
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                guest.command(["/bin/sh", "-c", script], forward={SOCKET: socket}),
+                stdin=subprocess.DEVNULL,
+                stdout=None if shown else said,
+                stderr=None if shown else said,
+                start_new_session=True,
+            )
+            try:
+                yield process
+                said.seek(0)
+                self._said = said.read().decode(errors="replace")
+            finally:
+                stop(process, grace=2)
+                selection.unlink(missing_ok=True)
+        if self._open and not self._session.shouldfail and not self._session.shouldstop:
+            said_last = "\n".join("  " + line for line in self._said.splitlines()[-20:])
+            self._lost(f"the session in the appliance ended with status {process.returncode}:\n{said_last}")
+
+    def _handle(self, message: channel.Message) -> channel.Message | None:
+        """Answers from the channel's threads; whatever touches pytest waits for the main thread."""
+        kind = message["kind"]
+        if kind == "progress":
+            message.pop("kind")
+            report(Progress(**message))
+            return None
+        if kind == ERRAND:
+            image = Path(message["image"]).name
+            with BuildLog(Path(message["log"]), lambda line: report(Progress(image, "bootstrap", "line", line))) as log:
+                return run_errand(message, folder=exchange() / "tars", log=log)
+        if kind == "orders":
+            return {"order": self._orders.get()}
+        self._events.put(message)
+        return None
+
+    def _play(self, guest: appliance.Guest, process: subprocess.Popen[bytes]) -> None:
+        interrupted = False
+        heard = time.monotonic()
+        parting = 0.0
+        while True:
+            try:
+                try:
+                    message = self._events.get(timeout=0.5)
+                except queue.Empty:
+                    message = None
+                if message is not None:
+                    heard = time.monotonic()
+                    if message["kind"] == "done":
+                        process.wait(10)
+                        break
+                    if not interrupted:
+                        self._dispatch(message)
+                    continue
+                if not guest.alive():
+                    self._lost("the appliance is gone: its virtual machine ended")
+                    break
+                if process.poll() is not None and self._events.empty():
+                    break
+                if time.monotonic() - heard > SILENCE:
+                    guest.kill()
+                    self._lost(f"the appliance is frozen: it has given no sign of life for {SILENCE:.0f} s")
+                    break
+                if interrupted and time.monotonic() > parting:
+                    break
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                parting = time.monotonic() + _PARTING
+                self._orders.put("interrupt")
+            except subprocess.TimeoutExpired:
+                break
+        if interrupted:
+            raise KeyboardInterrupt
+        if self._session.shouldfail:
+            raise self._session.Failed(self._session.shouldfail)
+        if self._session.shouldstop:
+            raise self._session.Interrupted(self._session.shouldstop)
+
+    def _dispatch(self, message: channel.Message) -> None:
+        hook = self._config.hook
+        kind = message["kind"]
+        if kind == "logstart":
+            self._running = message["nodeid"]
+            hook.pytest_runtest_logstart(nodeid=message["nodeid"], location=tuple(message["location"]))
+        elif kind == "report":
+            made: Any = hook.pytest_report_from_serializable(config=self._config, data=message["report"])
+            if isinstance(made.longrepr, list):
+                made.longrepr = tuple(made.longrepr)
+            hook.pytest_runtest_logreport(report=made)
+        elif kind == "logfinish":
+            self._open.pop(message["nodeid"], None)
+            self._running = ""
+            hook.pytest_runtest_logfinish(nodeid=message["nodeid"], location=tuple(message["location"]))
+        elif kind == "broken":
+            self._lost(message["text"])
+
+    def _lost(self, why: str) -> None:
+        """Reports what ran when the appliance was lost as failed, and what had not run yet as blocked by that."""
+        ordered = sorted(self._open, key=lambda nodeid: nodeid != self._running)
+        for index, nodeid in enumerate(ordered):
+            item, first = self._items[nodeid], index == 0
+            after: Any = (str(item.path), 0, "blocked: the appliance is lost")
+            made = pytest.TestReport(
+                nodeid=nodeid,
+                location=item.location,
+                keywords=dict.fromkeys(item.keywords, 1),
+                outcome="failed" if first else "skipped",
+                longrepr=why if first else after,
+                when="call" if first else "setup",
+            )
+            if not first:
+                made.blocked = "blocked: the appliance is lost"  # type: ignore[attr-defined]
+            if (name := image_name(item)) is not None:
+                made.user_properties.append(("goldspawn_image", name))
+            hook = self._config.hook
+            hook.pytest_runtest_logstart(nodeid=nodeid, location=item.location)
+            hook.pytest_runtest_logreport(report=made)
+            hook.pytest_runtest_logfinish(nodeid=nodeid, location=item.location)
+        self._open.clear()

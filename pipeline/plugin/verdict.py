@@ -1,0 +1,123 @@
+"""What was found: which checks of an image passed in this run, what blocks what, and how a failure reads."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.build import FOUNDATIONS
+from pipeline.errors import GoldspawnError
+from pipeline.plugin.collect import image_name, is_stage
+from pipeline.plugin.options import settings
+from pipeline.progress import Progress, report
+
+
+class Blocked(Exception):
+    """A check that cannot be made, because a stage below it failed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One check: `result` is passed, failed, skipped or deselected; `seconds` what it took, its fixtures included."""
+
+    name: str
+    result: str
+    seconds: float
+
+
+class Verdicts:
+    """Follows all checks of all images of this session, from collection to their reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._expected: dict[str, list[str]] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._blocked: dict[str, str] = {}
+
+    def outcomes(self, image: str) -> list[Outcome]:
+        """The checks of an image but the last, `snapshot`, which asks: in order, with what came of them so far."""
+        return [self._outcomes.get(name, Outcome(name, "deselected", 0.0)) for name in self._expected.get(image, ())]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Iterator[None]:
+        for item in items:
+            name = image_name(item)
+            if name is not None and not (is_stage(item) and item.name == "snapshot"):
+                self._expected.setdefault(name, []).append(item.nodeid)
+        yield
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        name = image_name(item)
+        if name is not None and name not in self._blocked:
+            report(Progress(name, item.name, "begin"))
+        try:
+            return (yield)
+        finally:
+            if name is not None:
+                report(Progress(name, item.name, "end"))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        name = image_name(item)
+        if name is not None and name in self._blocked:
+            raise Blocked(self._blocked[name])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        made = yield
+        name = image_name(item)
+        error = call.excinfo.value if call.excinfo is not None else None
+        if isinstance(error, Blocked):
+            made.outcome = "skipped"
+            made.longrepr = (str(item.path), 0, str(error))
+            made.blocked = str(error)  # type: ignore[attr-defined]
+        elif isinstance(error, GoldspawnError):
+            made.longrepr = str(error)
+        if name is None:
+            return made
+        if made.failed and made.when == "setup" and is_stage(item):
+            made.when = "call"  # a stage is its fixture: what fails there is the check, not its surroundings
+        if made.failed:
+            self._block(item, name, error)
+        if made.when in ("setup", "call"):
+            made.user_properties = [*made.user_properties, ("goldspawn_image", name)]
+            build = settings(self._config).builds.get(name)
+            ended = made.when == "call" or not made.passed
+            if ended and build is not None and is_stage(item) and item.name in build.notes:
+                made.user_properties.append(("goldspawn_note", build.notes[item.name]))
+                if item.name == "snapshot" and "exported" in build.notes:
+                    made.user_properties.append(("goldspawn_exported", build.notes["exported"]))
+        return made
+
+    def _block(self, item: pytest.Item, name: str, error: BaseException | None) -> None:
+        # The stage that failed may be another than the check: one that was not selected runs for a later one.
+        stage = (
+            error.stage if isinstance(error, GoldspawnError) and error.stage else item.name if is_stage(item) else ""
+        )
+        if stage in FOUNDATIONS or (isinstance(error, GoldspawnError) and error.blocks):
+            self._blocked[name] = f"blocked by {stage}, which failed"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        before = self._outcomes.get(report.nodeid, Outcome(report.nodeid, "started", 0.0))
+        result = before.result if report.passed else report.outcome
+        if report.passed and report.when == "call":
+            result = "passed"
+        self._outcomes[report.nodeid] = Outcome(report.nodeid, result, before.seconds + report.duration)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> object:
+        if isinstance(report, pytest.TestReport) and getattr(report, "blocked", None):
+            return "blocked", "b", ("BLOCKED", {"yellow": True})
+        return None
+
+
+def verdicts(config: pytest.Config) -> Verdicts:
+    """The session's verdicts."""
+    plugin = config.pluginmanager.get_plugin("goldspawn-verdicts")
+    assert isinstance(plugin, Verdicts)
+    return plugin

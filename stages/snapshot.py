@@ -1,0 +1,42 @@
+"""Stage 8, snapshot: a candidate of which every check passed becomes golden, and is exported."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.artifact import receive
+from pipeline.build import Build
+from pipeline.export import export
+from pipeline.plugin.verdict import Outcome, verdicts
+from pipeline.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> str:
+    """The golden snapshot's name. Skips, with the reason, if one check of the image did not pass in this run."""
+    with build.stage("snapshot"):
+        checks = verdicts(pytestconfig).outcomes(build.image.name)
+        if reason := _objection(checks):
+            build.log.line(f"not exported: {reason}")
+            pytest.skip(f"not exported: {reason}")
+        golden = profile.promote()
+        if not build.wishes.export:
+            build.notes["snapshot"] = f"{golden}; not exported, as asked"
+            return golden
+        made = export(build, golden, checks)
+        where = build.wishes.artifacts / build.image.name
+        build.notes["snapshot"] = f"{golden} ({made.stream.size / 1e6:.0f} MB)"
+        build.notes["exported"] = "\n".join(receive.lines(made, where))
+    return golden
+
+
+def _objection(checks: list[Outcome]) -> str | None:
+    """Why these checks are no verdict, in a few words; None if every one of them passed."""
+    for result in ("failed", "skipped", "deselected", "started"):
+        names = [check.name.partition("::")[2] for check in checks if check.result == result]
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            verb = "was" if len(names) == 1 else "were"
+            were = "did not end" if result == "started" else result if result == "failed" else f"{verb} {result}"
+            return f"{', '.join(names[:3])}{more} {were}"
+    return None
