@@ -6,6 +6,7 @@ The tests are in the order of the stages, on one image, so that what one killed 
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -33,16 +34,20 @@ def test_that_takes_its_time(machine):
 """
 
 
+def running(*argv: str) -> list[int]:
+    """The processes that run with these arguments, in whatever container."""
+    wanted = "\0".join(argv).encode() + b"\0"
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if process.read_bytes() == wanted:
+                found.append(int(process.parent.name))
+    return found
+
+
 def runs(*argv: str) -> bool:
     """Whether a process with these arguments runs, in whatever container."""
-    wanted = "\0".join(argv).encode() + b"\0"
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if process.read_bytes() == wanted:
-                return True
-        except OSError:
-            continue
-    return False
+    return bool(running(*argv))
 
 
 def mounted(kind: str) -> Callable[[int], bool]:

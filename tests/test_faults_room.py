@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from pipeline.errors import CommandFailed
 from pipeline.place import Place
 from pipeline.tarball import unpack
 from tests.conftest import SMALL, Sessions
-from tests.test_faults_kill import gone, runs
+from tests.test_faults_kill import gone, running, runs
 
 
 def zfs(*args: str) -> str:
@@ -114,17 +116,19 @@ def test_a_tree_that_fills_up_while_it_is_unpacked_is_given_up_at_once(place: Pl
 
 
 def test_two_runs_of_one_image_go_one_after_the_other(bootstrapped: Place, sessions: Sessions) -> None:
-    definition = SMALL + '[profile]\nrun = ["sleep 6.25"]\n'
-    sessions.image("coveted", definition)
+    # A line of its own, so that no earlier run's candidate is at hand; the first holds the image until it is let go.
+    sessions.image("coveted", SMALL + f'[profile]\nrun = [": {uuid.uuid4().hex}", "sleep 600.25 || true"]\n')
     until_profile = ["-k", "dataset or bootstrap or cycles or profile"]
     first = sessions.start(*until_profile)
     second = None
     try:
-        assert gone(lambda: [] if runs("sleep", "6.25") else ["not yet"], 120) == []
+        assert gone(lambda: [] if runs("sleep", "600.25") else ["not yet"], 120) == []
         second = sessions.start(*until_profile)
         waits = f"image coveted is held by process {first.pid}; waiting for it"
         log = sessions.artifacts / "logs" / f"coveted-{second.pid}.log"
         assert gone(lambda: [] if log.exists() and waits in log.read_text() else ["not yet"], 120) == []
+        for pid in running("sleep", "600.25"):
+            os.kill(pid, signal.SIGTERM)
         said, _ = first.communicate(timeout=300)
         assert first.returncode == 0, said
         told, _ = second.communicate(timeout=300)
@@ -133,16 +137,16 @@ def test_two_runs_of_one_image_go_one_after_the_other(bootstrapped: Place, sessi
         first.kill()
         if second is not None:
             second.kill()
-    assert "sleep 6.25" in (sessions.artifacts / "logs" / "coveted.log").read_text(), "the first one's log is its own"
+    assert "sleep 600.25" in (sessions.artifacts / "logs" / "coveted.log").read_text(), "the first one's log is its own"
     assert re.search(r"starts after candidate", told), "the second has nothing left to do"
 
 
 def test_a_run_that_is_killed_while_another_waits_lets_it_go_on(bootstrapped: Place, sessions: Sessions) -> None:
-    sessions.image("coveted2", SMALL + '[profile]\nrun = ["sleep 7.25"]\n')
+    sessions.image("coveted2", SMALL + '[profile]\nrun = ["sleep 700.25"]\n')
     first = sessions.start("-k", "profile")
     second = None
     try:
-        assert gone(lambda: [] if runs("sleep", "7.25") else ["not yet"], 120) == []
+        assert gone(lambda: [] if runs("sleep", "700.25") else ["not yet"], 120) == []
         second = sessions.start("-k", "dataset")
         log = sessions.artifacts / "logs" / f"coveted2-{second.pid}.log"
         assert gone(lambda: [] if log.exists() and "is held by process" in log.read_text() else ["not yet"], 120) == []
