@@ -16,14 +16,25 @@ from pathlib import Path
 from pipeline.image import Image, as_data
 
 _CODE = Path(__file__).parent
+_LARGE = 16 << 20
+"""Bytes above which a file (a tarball of an operating system) is known by size and time: to read it would take seconds
+of every run. Where it matters, image.toml has its digest."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one image: of its bootstrap, and of its sealed candidate (hexadecimal, 16 and 64 characters)."""
+    """The keys of one image, hexadecimal: of its bootstrap, of the sets merged into that ("" where the bootstrap is
+    whole by itself), and of its sealed candidate (16, 16 and 64 characters).
+    """
 
     bootstrap: str
+    cycles: str
     candidate: str
+
+    @property
+    def base(self) -> str:
+        """The key of what the image's own tree is a clone of."""
+        return self.cycles or self.bootstrap
 
 
 def keys(image: Image) -> Keys:
@@ -34,15 +45,23 @@ def keys(image: Image) -> Keys:
         "files": [_file_digest(image.folder / name) for name in image.bootstrap.files],
         "code": _code_digest("bootstrap"),
     }
-    bootstrap = _digest(settings)
+    bootstrap = _digest(settings)[:16]
+    cycles = ""
+    if not image.bootstrap.whole:
+        merged = {
+            "bootstrap": bootstrap,
+            "folders": [_folder_digest(image.folder / name) for name in image.bootstrap.folders],
+            "code": [_code_digest("portage"), _code_digest("gentoo")],
+        }
+        cycles = _digest(merged)[:16]
     profile = {
-        "bootstrap": bootstrap,
+        "bootstrap": cycles or bootstrap,
         "name": image.name,
         "profile": as_data(image.profile),
         "root": _folder_digest(image.root) if image.root is not None else [],
         "code": _code_digest("profile"),
     }
-    return Keys(bootstrap[:16], _digest(profile))
+    return Keys(bootstrap, cycles, _digest(profile))
 
 
 def _digest(data: object) -> str:
@@ -56,6 +75,9 @@ def _code_digest(package: str) -> str:
 
 
 def _file_digest(path: Path) -> str:
+    state = path.stat()
+    if state.st_size > _LARGE:
+        return f"{state.st_size} {state.st_mtime_ns}"
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

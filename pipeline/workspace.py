@@ -3,7 +3,8 @@
 `plan` decides from a listing alone; `Workspace` acts. ZFS is the one store of state: every snapshot of ours says in
 its user properties which stage it ends, from which inputs, and when its packages were fetched.
 
-    BASE/bootstrap/KEY-TIME@tree     a root file system as the distribution leaves it
+    BASE/bootstrap/KEY-TIME@tree     a root file system as the distribution leaves it; for Gentoo a clone of that as
+                                     well, into which the sets are merged
     BASE/work/IMAGE[@candidate]      the image's tree, a clone of that; sealed when the snapshot is there
     BASE/golden/IMAGE@VERSION        the same dataset, moved here when it was verified
     BASE/boot/MACHINE                a clone of a candidate that boots
@@ -46,19 +47,21 @@ class Start:
 
 def plan(entries: Sequence[Entry], keys: Keys, *, now: float, max_age: float) -> Start:
     """The newest stage whose inputs are those of `keys`, and whose packages are at most `max_age` seconds old."""
+    for stage, key in (("candidate", keys.candidate), ("cycles", keys.cycles), ("bootstrap", keys.bootstrap)):
+        if key and (found := _newest(entries, stage, key, now=now, max_age=max_age)).stage:
+            return found
+    return Start("")
 
-    def newest(stage: str, key: str) -> Start | None:
-        ages = [
-            (now - float(entry.properties.get("made", "0")), entry.name)
-            for entry in entries
-            if entry.kind == "snapshot"
-            and entry.properties.get("stage") == stage
-            and entry.properties.get("inputs") == key
-        ]
-        valid = sorted(pair for pair in ages if pair[0] < max_age)
-        return Start(stage, valid[0][1], valid[0][0]) if valid else None
 
-    return newest("candidate", keys.candidate) or newest("bootstrap", keys.bootstrap) or Start("")
+def _newest(entries: Sequence[Entry], stage: str, key: str, *, now: float, max_age: float) -> Start:
+    """The youngest snapshot that ends `stage` with these inputs, or none."""
+    ages = [
+        (now - float(entry.properties.get("made", "0")), entry.name)
+        for entry in entries
+        if entry.kind == "snapshot" and entry.properties.get("stage") == stage and entry.properties.get("inputs") == key
+    ]
+    valid = sorted(pair for pair in ages if pair[0] < max_age)
+    return Start(stage, valid[0][1], valid[0][0]) if valid else Start("")
 
 
 class Workspace:
@@ -71,6 +74,7 @@ class Workspace:
         self.zfs = zfs
         self.start = start
         self.candidate = start.snapshot if start.stage == "candidate" else ""
+        self.merged = start.snapshot if start.stage == "cycles" else ""
         self.bootstrap = start.snapshot if start.stage == "bootstrap" else ""
         self._locks = locks
 
@@ -83,28 +87,53 @@ class Workspace:
     def fill_bootstrap(self) -> Iterator[Path]:
         """A new dataset for a root file system, mounted; when the block ends well it is kept as a bootstrap."""
         made = int(time.time())
-        dataset = f"{self.place.layout.bootstraps}/{self.keys.bootstrap}-{made}"
-        self.zfs.create(dataset, properties={"compression": self.image.artifact.compression}, marks=OWNER)
+        with self._fill("bootstrap", self.keys.bootstrap, made, made, origin=None) as tree:
+            yield tree
+        self.bootstrap = self._kept(self.keys.bootstrap, made)
+
+    @contextlib.contextmanager
+    def fill_merged(self) -> Iterator[Path]:
+        """A clone of the bootstrap, mounted, for sets to be merged into; kept as `fill_bootstrap` keeps its own."""
+        made = int(time.time())
+        age = int(self._made(self.bootstrap))
+        with self._fill("cycles", self.keys.cycles, made, age, origin=self.bootstrap) as tree:
+            yield tree
+        self.merged = self._kept(self.keys.cycles, made)
+
+    @contextlib.contextmanager
+    def _fill(self, stage: str, key: str, now: int, made: int, *, origin: str | None) -> Iterator[Path]:
+        """A dataset BOOTSTRAPS/KEY-NOW, new or a clone, mounted; then a snapshot of it that ends `stage`.
+
+        `made` is when its packages were fetched: what a clone holds is as old as its origin.
+        """
+        dataset = f"{self.place.layout.bootstraps}/{key}-{now}"
+        properties = {"compression": self.image.artifact.compression}
+        if origin is None:
+            self.zfs.create(dataset, properties=properties, marks=OWNER)
+        else:
+            self.zfs.clone(origin, dataset, properties=properties, marks=OWNER)
         try:
             with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
                 yield tree
-            marks = {"stage": "bootstrap", "inputs": self.keys.bootstrap, "made": str(made)}
-            self.zfs.snapshot(f"{dataset}@tree", marks=marks)
+            self.zfs.snapshot(f"{dataset}@tree", marks={"stage": stage, "inputs": key, "made": str(made)})
         except BaseException:
             self.zfs.destroy(dataset)
             raise
-        self.bootstrap = f"{dataset}@tree"
+
+    def _kept(self, key: str, now: int) -> str:
+        return f"{self.place.layout.bootstraps}/{key}-{now}@tree"
+
+    def _made(self, snapshot: str) -> str:
+        """When the packages in a snapshot of ours were fetched, in seconds of Unix time."""
+        return next(entry for entry in self.zfs.entries(snapshot) if entry.name == snapshot).properties["made"]
 
     @contextlib.contextmanager
     def fill_tree(self) -> Iterator[Path]:
         """A clone of the bootstrap, mounted; when the block ends well it is sealed as the candidate snapshot."""
         self.zfs.destroy(self.tree)
-        made = next(entry for entry in self.zfs.entries(self.bootstrap) if entry.name == self.bootstrap).properties[
-            "made"
-        ]
-        self.zfs.clone(
-            self.bootstrap, self.tree, properties={"compression": self.image.artifact.compression}, marks=OWNER
-        )
+        origin = self.merged or self.bootstrap
+        made = self._made(origin)
+        self.zfs.clone(origin, self.tree, properties={"compression": self.image.artifact.compression}, marks=OWNER)
         with self.zfs.mounted(self.tree, self.place.mountpoint(self.tree)) as tree:
             yield tree
         marks = {"stage": "candidate", "inputs": self.keys.candidate, "made": made}
@@ -145,22 +174,34 @@ class Workspace:
 
     def _prune_bootstraps(self) -> None:
         """Destroys bootstraps of these inputs that a newer one has replaced and nothing stands on."""
-        mine = f"{self.place.layout.bootstraps}/{self.keys.bootstrap}-"
         entries = self.zfs.entries(self.place.layout.bootstraps, depth=1)
-        old = sorted(entry.name for entry in entries if entry.name.startswith(mine))[:-1]
-        for dataset in old:
-            with contextlib.suppress(ZfsError):  # a clone stands on it
-                self.zfs.destroy(dataset)
+        for key in filter(None, (self.keys.cycles, self.keys.bootstrap)):  # a clone before its origin
+            mine = f"{self.place.layout.bootstraps}/{key}-"
+            for dataset in sorted(entry.name for entry in entries if entry.name.startswith(mine))[:-1]:
+                with contextlib.suppress(ZfsError):  # a clone stands on it
+                    self.zfs.destroy(dataset)
 
     @contextlib.contextmanager
     def bootstrapping(self, wait: Callable[[str], None]) -> Iterator[None]:
         """Keeps others from making the same bootstrap at the same time; looks again whether they just did."""
-        with _locked(self.place.lock(f"bootstrap-{self.keys.bootstrap}"), f"bootstrap {self.keys.bootstrap}", wait):
-            if not self.bootstrap:
-                entries = self.zfs.entries(self.place.layout.bootstraps)
-                found = plan(entries, Keys(self.keys.bootstrap, ""), now=time.time(), max_age=300.0)
-                self.bootstrap = found.snapshot
+        with self._making("bootstrap", self.keys.bootstrap, 300.0, wait) as found:
+            self.bootstrap = self.bootstrap or found
             yield
+
+    @contextlib.contextmanager
+    def merging(self, wait: Callable[[str], None]) -> Iterator[None]:
+        """As `bootstrapping`, for the sets that are merged into a clone of it."""
+        age = time.time() - float(self._made(self.bootstrap)) if self.bootstrap else 300.0
+        with self._making("cycles", self.keys.cycles, age + 1.0, wait) as found:
+            self.merged = self.merged or found
+            yield
+
+    @contextlib.contextmanager
+    def _making(self, stage: str, key: str, max_age: float, wait: Callable[[str], None]) -> Iterator[str]:
+        """Holds the lock of a stage's result; yields the one that another run made meanwhile, or ""."""
+        with _locked(self.place.lock(f"bootstrap-{key}"), f"{stage} {key}", wait):
+            entries = self.zfs.entries(self.place.layout.bootstraps)
+            yield _newest(entries, stage, key, now=time.time(), max_age=max_age).snapshot
 
     def close(self) -> None:
         self._locks.close()

@@ -70,8 +70,8 @@ def text_of(tar: Path, name: str) -> str:
         return found.read().decode()
 
 
-def test_both_methods_for_debian_are_known() -> None:
-    assert list(bootstrap.known()) == ["debootstrap", "mmdebstrap"]
+def test_the_methods_are_known() -> None:
+    assert list(bootstrap.known()) == ["debootstrap", "gentoo", "mmdebstrap", "tarball"]
     assert bootstrap.get("mmdebstrap").unprivileged
     assert not bootstrap.get("debootstrap").unprivileged
 
@@ -79,7 +79,7 @@ def test_both_methods_for_debian_are_known() -> None:
 def test_an_unknown_method_is_told_with_those_that_there_are() -> None:
     with pytest.raises(InputError) as caught:
         bootstrap.get("mmdebstrp")
-    assert str(caught.value) == 'unknown bootstrap method "mmdebstrp"\nhint: known: debootstrap, mmdebstrap'
+    assert str(caught.value) == 'unknown bootstrap method "mmdebstrp"\nhint: known: debootstrap, gentoo, mmdebstrap, tarball'
 
 
 def test_a_further_method_is_one_file(tmp_path: Path) -> None:

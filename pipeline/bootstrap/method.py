@@ -32,6 +32,16 @@ class Settings:
         """Files that the settings name, relative to the image's folder: they are inputs of the build."""
         return ()
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders that the settings name: inputs of what is merged after the bootstrap."""
+        return ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the bootstrap is a whole root file system, into which nothing has to be merged from source."""
+        return True
+
 
 S = TypeVar("S", bound=Settings)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 Text = Annotated[str, StringConstraints(strict=True)]
@@ -59,6 +59,13 @@ def _beside(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _folder_beside(value: str, info: ValidationInfo) -> str:
+    folder: Path | None = (info.context or {}).get("folder")
+    if folder is not None and not (folder / value).is_dir():
+        raise PydanticCustomError("goldspawn", "there is no directory {path}", {"path": str(folder / value)})
+    return value
+
+
 def unique(what: str, key: Callable[[Any], object] = lambda item: item) -> AfterValidator:
     """A rule for lists: no two entries of the same `key`."""
 
@@ -76,6 +83,11 @@ def unique(what: str, key: Callable[[Any], object] = lambda item: item) -> After
 
 File = Annotated[Text, AfterValidator(_beside)]
 """A file that is there; a relative path is relative to the image's folder."""
+
+Folder = Annotated[Text, AfterValidator(_folder_beside)]
+"""A directory that is there; a relative path is relative to the image's folder."""
+
+Count = Annotated[int, Field(strict=True, ge=1)]
 
 Package = Annotated[Text, matching(r"[A-Za-z0-9][A-Za-z0-9@+._:/=~*<>\[\],-]*", "the name of a package")]
 """What a package manager takes for a package: a Debian name (with =version, :arch, /suite) or a Portage atom."""

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline import bootstrap
 from pipeline.bootstrap.method import STRICT, Settings
-from pipeline.bootstrap.values import Packages, Text, unique
+from pipeline.bootstrap.values import Count, Packages, Text, unique
 from pipeline.image.values import (
     AbsolutePath,
     AccountId,
@@ -20,7 +20,6 @@ from pipeline.image.values import (
     AuthorizedKey,
     Command,
     Compression,
-    Count,
     Hostname,
     Locale,
     Password,

@@ -151,12 +151,17 @@ def _methods(defs: Schema) -> Iterator[tuple[str, Schema, list[str]]]:
         for name in names:
             words = defs[bootstrap.get(name).settings.__name__]["properties"]["method"]["description"].rstrip(".")
             told.append(f'`method = "{name}"`{" (default)" if name == DEFAULT_METHOD else ""}: {words}.')
-        yield "\n\n".join(["### " + ", ".join(names), *told]), keys, []
+        required = defs[bootstrap.get(names[0]).settings.__name__].get("required", [])
+        yield "\n\n".join(["### " + ", ".join(names), *told]), keys, required
         for key, value in keys.items():
-            if table := _ref(value.get("items", {})):
-                inner = defs[table]
-                heading = f"### `[[bootstrap.{key}]]`\n\n{_first_line(inner)}"
-                yield heading, inner["properties"], inner.get("required", [])
+            for table, title in (
+                (_ref(value.get("items", {})), f"[[bootstrap.{key}]]"),
+                (_ref(value), f"[bootstrap.{key}]"),
+            ):
+                if table:
+                    inner = defs[table]
+                    heading = f"### `{title}`\n\n{_first_line(inner)}"
+                    yield heading, inner["properties"], inner.get("required", [])
 
 
 def _section(title: str, table: Schema, defs: Schema, *, prefix: str) -> Iterator[str]:
@@ -194,7 +199,7 @@ def _type(one: Schema) -> str:
         items = one.get("items", {})
         return "tables" if _ref(items) else f"list of {_type(items)}s"
     name = str(one.get("type", "table"))
-    return {"integer": "whole number", "boolean": "true or false"}.get(name, name)
+    return {"integer": "whole number", "boolean": "true or false", "object": "table of strings"}.get(name, name)
 
 
 def _ref(one: Schema) -> str:

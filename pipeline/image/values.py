@@ -41,8 +41,6 @@ AbsolutePath = Annotated[Text, matching(r"/[^\n:\0]*", 'an absolute path such as
 AccountId = Annotated[int, Field(strict=True, ge=0, le=65533)]
 """A number of a user or group: a machine with private users has 65536 of them, the last two of no use."""
 
-Count = Annotated[int, Field(strict=True, ge=1)]
-
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 Hostname = Annotated[
     Text, matching(rf"(?=.{{1,64}}\Z){_LABEL}(\.{_LABEL})*", 'a host name such as "web1" or "web1.example.org"')

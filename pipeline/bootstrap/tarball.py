@@ -1,0 +1,33 @@
+"""A root file system that somebody else made: a tarball, checked and taken as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.bootstrap.method import STRICT, Method, Settings, register
+from pipeline.bootstrap.source import Tarball, plain
+from pipeline.command import BuildLog
+
+
+@dataclass(frozen=True, config=STRICT)
+class FromTarball(Settings, Tarball):
+    """A root file system from a tarball."""
+
+    method: Annotated[Literal["tarball"], Field(description="A root file system from a tarball.")] = "tarball"
+
+
+class _FromTarball(Method[FromTarball]):
+    name = "tarball"
+    settings = FromTarball
+    tools: ClassVar = {"tar": "tar"}
+    unprivileged = True
+
+    def build(self, settings: FromTarball, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
+        plain(settings, tar, key="bootstrap", log=log, base=base, slowness=slowness)
+
+
+register(_FromTarball())
