@@ -79,7 +79,8 @@ def test_the_methods_are_known() -> None:
 def test_an_unknown_method_is_told_with_those_that_there_are() -> None:
     with pytest.raises(InputError) as caught:
         bootstrap.get("mmdebstrp")
-    assert str(caught.value) == 'unknown bootstrap method "mmdebstrp"\nhint: known: debootstrap, gentoo, mmdebstrap, tarball'
+    known = "debootstrap, gentoo, mmdebstrap, tarball"
+    assert str(caught.value) == f'unknown bootstrap method "mmdebstrp"\nhint: known: {known}'
 
 
 def test_a_further_method_is_one_file(tmp_path: Path) -> None:

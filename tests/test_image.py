@@ -123,7 +123,10 @@ def test_a_wrong_type_is_named_with_the_right_one(text: str, line: str, tmp_path
     ("text", "start"),
     [
         ('[bootstrap]\nmethod = "debotstrap"', 'bootstrap.method: unknown method "debotstrap"; did you mean'),
-        ('[bootstrap]\nmethod = "zzz"', 'bootstrap.method: unknown method "zzz"; known here: debootstrap, gentoo, mmdebstrap, tarball'),
+        (
+            '[bootstrap]\nmethod = "zzz"',
+            'bootstrap.method: unknown method "zzz"; known here: debootstrap, gentoo, mmdebstrap, tarball',
+        ),
         ('[bootstrap]\nsuite = "a b"', 'bootstrap.suite: expected a suite such as "stable", got "a b"'),
         ('[bootstrap]\nvariant = "tiny"', 'bootstrap.variant: expected "minbase", "buildd" or "standard"'),
         ('[bootstrap]\nmirror = "example.org"', "bootstrap.mirror: expected a URI"),
