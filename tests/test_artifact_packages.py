@@ -78,3 +78,24 @@ def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "root/var/lib").symlink_to(tmp_path / "elsewhere/var/lib")
     with pytest.raises(InputError, match="leads out of the tree"):
         installed(tmp_path / "root")
+
+
+def test_what_portage_has_installed(tmp_path: Path) -> None:
+    for name, chost in (("sys-libs/zlib-1.3.1-r1", "x86_64-pc-linux-gnu"), ("app-misc/a-b2-c-20240101_p3", "")):
+        folder = tmp_path / "var/db/pkg" / name
+        folder.mkdir(parents=True)
+        (folder / "PF").write_text(name.split("/")[1] + "\n")
+        if chost:
+            (folder / "CHOST").write_text(chost + "\n")
+    (tmp_path / "var/db/pkg/sys-libs/-MERGING-half-1").mkdir()
+    assert installed(tmp_path) == [
+        Package("app-misc/a-b2-c", "20240101_p3", "all"),
+        Package("sys-libs/zlib", "1.3.1-r1", "x86_64"),
+    ]
+
+
+def test_half_a_merge_is_no_package_of_portage(tmp_path: Path) -> None:
+    folder = tmp_path / "var/db/pkg/sys-libs/-MERGING-half-1"
+    folder.mkdir(parents=True)
+    (folder / "PF").write_text("half-1\n")
+    assert installed(tmp_path) == []

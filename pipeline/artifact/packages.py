@@ -5,6 +5,7 @@ A further database is one function here, under `reader`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -70,4 +71,20 @@ def dpkg(status: Path) -> list[Package]:
         )
         if fields and fields.get("Status", "").endswith(" installed"):
             packages.append(Package(fields["Package"], fields["Version"], fields["Architecture"]))
+    return packages
+
+
+@reader("var/db/pkg")
+def portage(database: Path) -> list[Package]:
+    """Gentoo: a directory CATEGORY/NAME-VERSION for each package, with a file for each fact (PMS, chapter 14)."""
+    packages = []
+    for pf in sorted(database.glob("*/[!-]*/PF")):  # what begins with -MERGING- is no package yet
+        name = re.fullmatch(
+            r"(.+?)-(\d+(?:\.\d+)*[a-z]?(?:_(?:alpha|beta|pre|rc|p)\d*)*(?:-r\d+)?)", pf.read_text().strip()
+        )
+        if name is None:
+            raise ValueError(f"{pf.parent.name} is no package with a version")
+        chost = pf.with_name("CHOST")
+        architecture = chost.read_text().split("-")[0] if chost.exists() else "all"
+        packages.append(Package(f"{pf.parent.parent.name}/{name[1]}", name[2], architecture.strip()))
     return packages
