@@ -39,8 +39,8 @@ _LIMIT = 1800.0
 def make(tar: Path, *, log: BuildLog = SILENT) -> str:
     """Makes the builder root as `tar` and returns its SHA-256.
 
-    Its suffix says how it is compressed: .tar.zst, .tar.xz, .tar. One of the same inputs is left as it is. The digest also lies beside it, as sha256sum(1) writes
-    it, in `<tar>.sha256`. Raises `CommandFailed`.
+    Its suffix says how it is compressed: .tar.zst, .tar.xz, .tar. One of the same inputs is left as it is. The digest
+    also lies beside it, as sha256sum(1) writes it, in `<tar>.sha256`. Raises `CommandFailed`.
     """
     tar.parent.mkdir(parents=True, exist_ok=True)
     noted, digest = Path(f"{tar}.key"), Path(f"{tar}.sha256")

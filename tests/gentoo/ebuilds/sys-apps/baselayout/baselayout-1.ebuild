@@ -8,8 +8,7 @@ S="${WORKDIR}"
 
 src_install() {
 	local name
-	dodir /dev /etc /home /mnt /opt /proc /run /srv /sys /usr/{bin,include,lib,lib64,sbin,share,src} \
-		/var/{cache,db,lib,log,spool}
+	keepdir /home /mnt /opt /srv /usr/{bin,lib,lib64,sbin} /var/{cache,lib,log,spool}
 	for name in bin lib lib64 sbin; do
 		dosym usr/${name} /${name}
 	done
@@ -18,14 +17,21 @@ src_install() {
 	dosym ../usr/lib/os-release /etc/os-release
 	dosym ../proc/self/mounts /etc/mtab
 	diropts -m 0700
-	dodir /root
-	diropts -m 1777
-	dodir /tmp /var/tmp
+	keepdir /root
 
 	insinto /etc
 	doins -r "${FILESDIR}"/etc/.
-	fperms 0640 /etc/shadow
-	fowners 0:42 /etc/shadow
+	fperms 0640 /etc/shadow /etc/gshadow
+	fowners 0:42 /etc/shadow /etc/gshadow
 	insinto /usr/lib
 	doins "${FILESDIR}"/os-release
+}
+
+# What is mounted over must not belong to a package, or it could not be updated in a running machine.
+pkg_preinst() {
+	local name
+	for name in dev proc run sys; do
+		install -d "${EROOT}/${name}" || die
+	done
+	install -d -m 1777 "${EROOT}/tmp" "${EROOT}/var/tmp" || die
 }

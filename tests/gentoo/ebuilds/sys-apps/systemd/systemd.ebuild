@@ -4,7 +4,7 @@ inherit deb
 
 DESCRIPTION="The init, its journal and its logins"
 LICENSE="GPL-2+ LGPL-2.1+"
-DEBS="systemd libpam-systemd libsystemd-shared libsystemd0 libudev1 systemd-sysv"
+DEBS="systemd libpam-systemd libsystemd-shared systemd-sysv"
 DEB_EXCLUDE=( etc/init.d etc/pam.d usr/lib/pam.d usr/share/initramfs-tools )
 SRC_URI="@SRC_URI@"
 RDEPEND="sys-apps/util-linux sys-libs/base sys-libs/pam"

@@ -4,8 +4,8 @@ inherit deb
 
 DESCRIPTION="mount, agetty, login, su and the libraries of util-linux"
 LICENSE="GPL-2+ LGPL-2.1+"
-DEBS="util-linux libblkid1 liblastlog2-2 libmount1 libsmartcols1 libuuid1 login mount"
-DEB_EXCLUDE=( etc/pam.d "usr/lib/systemd/system/fstrim.*" )
+DEBS="util-linux libblkid1 libmount1 libsmartcols1 libuuid1 login mount"
+DEB_EXCLUDE=( etc/pam.d usr/bin/lslogins "usr/lib/systemd/system/fstrim.*" )
 SRC_URI="@SRC_URI@"
 RDEPEND="sys-libs/base sys-libs/pam"
 
