@@ -15,6 +15,7 @@ from pipeline.plugin import options
 from pipeline.plugin.collect import ImagesMixin
 from pipeline.plugin.inside import Inside
 from pipeline.plugin.outside import Outside
+from pipeline.plugin.prepare import Hooks, Prepare
 from pipeline.plugin.summary import Summary
 from pipeline.plugin.verdict import Verdicts
 from pipeline.tarball import INSIDE
@@ -22,6 +23,10 @@ from pipeline.tarball import INSIDE
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,8 +39,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         register(Verdicts(config), "goldspawn-verdicts")
         if INSIDE in os.environ:
             register(Inside(config), "goldspawn-inside")
-        elif chosen.choice.where == "appliance":
-            register(Outside(config), "goldspawn-outside")
+        else:
+            if chosen.choice.where == "appliance":
+                register(Outside(config), "goldspawn-outside")
+            register(Prepare(), "goldspawn-prepare")
         if not channel.available():
             register(Summary(config), "goldspawn-summary")
     except GoldspawnError as error:

@@ -25,8 +25,9 @@ from pipeline import appliance, channel
 from pipeline.appliance.store import default_cache
 from pipeline.command import BuildLog, stop
 from pipeline.errors import GoldspawnError
-from pipeline.plugin.collect import image_name, needs_place
+from pipeline.plugin.collect import needs_place
 from pipeline.plugin.inside import SELECTION
+from pipeline.plugin.loss import report_lost
 from pipeline.plugin.options import exchange, settings
 from pipeline.progress import Progress, report
 from pipeline.tarball import ERRAND, INSIDE, run_errand
@@ -239,23 +240,5 @@ class _Move:
     def _lost(self, why: str) -> None:
         """Reports what ran when the appliance was lost as failed, and what had not run yet as blocked by that."""
         ordered = sorted(self._open, key=lambda nodeid: nodeid != self._running)
-        for index, nodeid in enumerate(ordered):
-            item, first = self._items[nodeid], index == 0
-            after: Any = (str(item.path), 0, "blocked: the appliance is lost")
-            made = pytest.TestReport(
-                nodeid=nodeid,
-                location=item.location,
-                keywords=dict.fromkeys(item.keywords, 1),
-                outcome="failed" if first else "skipped",
-                longrepr=why if first else after,
-                when="call" if first else "setup",
-            )
-            if not first:
-                made.blocked = "blocked: the appliance is lost"  # type: ignore[attr-defined]
-            if (name := image_name(item)) is not None:
-                made.user_properties.append(("goldspawn_image", name))
-            hook = self._config.hook
-            hook.pytest_runtest_logstart(nodeid=nodeid, location=item.location)
-            hook.pytest_runtest_logreport(report=made)
-            hook.pytest_runtest_logfinish(nodeid=nodeid, location=item.location)
+        report_lost(self._config, [self._items[nodeid] for nodeid in ordered], why, "the appliance is lost")
         self._open.clear()
