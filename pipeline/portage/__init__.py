@@ -1,0 +1,36 @@
+"""Gentoo's side of an image: circular build dependencies found, opened and mended, for any pair of roots.
+
+    emerge = Emerge("/mnt/gentoo", Path("/mnt/gentoo"))
+    print(plan(emerge, ["@system"]))             what would be done; merges nothing
+    print(resolve(emerge, ["@system"]))          merges the sets, whatever cycles are in the way
+
+`python -m pipeline.portage --help` does the same on a command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.portage.cycles import Cycle, Edge, Graph, Package
+from pipeline.portage.emerge import Emerge
+from pipeline.portage.memory import Memory
+from pipeline.portage.plan import Break, Knowledge, Plan, make
+from pipeline.portage.report import Report, read
+from pipeline.portage.resolve import Options, Outcome, Unbreakable, at_hand, resolution, resolve
+
+__all__ = [
+    "Break", "Cycle", "Edge", "Emerge", "Graph", "Knowledge", "Memory", "Options", "Outcome", "Package", "Plan",
+    "Report", "Unbreakable", "make", "plan", "read", "resolution", "resolve",
+]  # fmt: skip
+
+
+def plan(emerge: Emerge, sets: Sequence[str], options: Options | None = None) -> Plan:
+    """The breaks that would open all cycles of the sets, from one resolution: nothing is merged.
+
+    Raises what `resolution` raises.
+    """
+    options = options or Options()
+    report = resolution(emerge, sets)
+    members = {member for ring in report.cycles for member in ring.members}
+    binaries = at_hand(emerge, members) if options.binaries and members else frozenset()
+    return make(report, Knowledge(binaries, (), options.costs, options.hollow))

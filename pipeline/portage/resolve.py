@@ -1,0 +1,342 @@
+"""Sets merged into a root whatever cycles are in the way: plan, act, resolve again; then mend; then prove it.
+
+    report = resolution(emerge, ["@system"])     what emerge would do, and which cycles keep it from that
+    plan   = make(report)                        where to open them (pipeline.portage.plan)
+    outcome = resolve(emerge, ["@system"])       all of it, until the sets are merged and sound
+
+Each round has to open something or to learn that a break is in vain, and there are at most `ROUNDS`. The builder's
+cycles come first: its tools are made sound before anything of the target is built with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.errors import CheckFailed, CommandFailed, GoldspawnError
+from pipeline.portage.cycles import Cycle, Graph, Package, Root
+from pipeline.portage.drawing import advice, draw
+from pipeline.portage.emerge import JSON_SINCE, Emerge
+from pipeline.portage.errors import explain
+from pipeline.portage.installed import clear_leftovers, installed
+from pipeline.portage.memory import Memory, Unfinished
+from pipeline.portage.plan import Break, Knowledge, Plan, make
+from pipeline.portage.rebuild import FROM_SOURCE, half, rebuild
+from pipeline.portage.report import Report, UseChange, read
+from pipeline.portage.sound import faults
+
+ROUNDS = 24
+"""How often the sets are resolved at most. A distribution's @system takes two."""
+
+Trial = Callable[[], AbstractContextManager[Emerge]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to go about it.
+
+    `binaries`: rings may be opened with binary packages at hand. `costs` and `hollow` are for the planner. `trial`
+    gives an `Emerge` on a throw-away copy of the roots, where each --nodeps is tried before it is done; without one
+    it is done at once, and a merge that fails leaves the root as it was. `memory` keeps plans.
+    """
+
+    binaries: bool = False
+    costs: dict[str, float] = field(default_factory=dict)
+    hollow: frozenset[str] = frozenset()
+    trial: Trial | None = None
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done: every round's plan, the breaks that worked, those that did not, and what was built again."""
+
+    plans: tuple[Plan, ...] = ()
+    breaks: tuple[Break, ...] = ()
+    failed: tuple[Break, ...] = ()
+    rebuilt: tuple[tuple[Package, ...], ...] = ()
+    resolutions: int = 0
+    remembered: bool = False
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest of an artifact."""
+        return {
+            "cycles": self.plans[0].cycles if self.plans else 0,
+            "breaks": Plan(self.breaks).as_json(),
+            "failed": Plan(self.failed).as_json(),
+            "rebuilt": [[{"package": one.cpv, "root": one.root} for one in wave] for wave in self.rebuilt],
+            "resolutions": self.resolutions,
+            "remembered": self.remembered,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def __str__(self) -> str:
+        if not self.breaks:
+            return f"no cycles ({self.seconds:.0f} s)"
+        again = sum(len(wave) for wave in self.rebuilt)
+        return (
+            f"{len(self.breaks)} breaks in {self.resolutions} resolutions, {again} built again ({self.seconds:.0f} s)"
+        )
+
+
+class Unbreakable(GoldspawnError):
+    """A ring that cannot be opened: the message has its drawing."""
+
+    def __init__(self, ring: Cycle, report: Report, failed: Sequence[Break] = ()) -> None:
+        self.ring = ring
+        tried = "".join(f"\ntried in vain: {step}" for step in failed)
+        super().__init__(
+            f"packages need each other to be built, and nothing opens the ring:\n\n{draw(ring)}\n{tried}\n"
+            f"what could be changed:\n{advice(ring, report.suggestions)}"
+        )
+
+
+def resolution(emerge: Emerge, sets: Sequence[str]) -> Report:
+    """Asks emerge what it would do for the sets; merges nothing.
+
+    Raises `GoldspawnError` with one clear line where emerge cannot tell, for any other reason than a cycle.
+    """
+    form = ["--circular-deps-report=json"] if emerge.version >= JSON_SINCE else []
+    answer = emerge.ask("--debug", *form, "--noreplace", *sets)
+    report = read(answer.stdout, answer.stderr)
+    if report.cycles or answer.status == 0:
+        return report
+    text = answer.stdout + "\n" + answer.stderr
+    told = explain(text)
+    if told is not None:
+        raise told
+    tail = "\n".join(line for line in (answer.stderr or answer.stdout).splitlines() if line.strip())
+    argv = emerge.emerge("--pretend", *sets)
+    raise CommandFailed(argv, answer.status, "\n".join(tail.splitlines()[-25:]))
+
+
+def resolve(
+    emerge: Emerge, sets: Sequence[str], options: Options | None = None, *, say: Callable[[str], None] | None = None
+) -> Outcome:
+    """Merges the sets, and opens and mends the cycles that are in the way. `say` gets a line for each step.
+
+    Raises `Unbreakable`, `CommandFailed` where a package cannot be built, `CheckFailed` where the result is not as
+    if there never had been a cycle, and what `resolution` raises.
+    """
+    return _Work(emerge, tuple(sets), options or Options(), say or emerge.log.line).run()
+
+
+class _Work:
+    """One call of `resolve`."""
+
+    def __init__(self, emerge: Emerge, sets: tuple[str, ...], options: Options, say: Callable[[str], None]) -> None:
+        self.emerge = emerge
+        self.sets = sets
+        self.options = options
+        self.say = say
+        self.plans: list[Plan] = []
+        self.done: list[Break] = []
+        self.failed: list[Break] = []
+        self.waves: list[tuple[Package, ...]] = []
+        self.members: set[Package] = set()
+        self.spoilt: set[str] = set()
+        self.resolutions = 0
+        self.remembered = False
+        roots: list[Root] = ["builder", "target"]
+        self.unfinished = {root: Unfinished.of(emerge, root) for root in roots}
+
+    def run(self) -> Outcome:
+        started = time.monotonic()
+        for root in self.unfinished:
+            if (tree := self.emerge.tree(root)) is not None and (root == "target" or not self.emerge.own):
+                for name in clear_leftovers(tree):
+                    self.say(f"removed what a killed emerge left: {name}")
+        place = self.options.memory.place(self.emerge, self.sets) if self.options.memory is not None else None
+        if self.options.memory is not None and place is not None:
+            self._recall(self.options.memory.recall(place))
+        self._open()
+        self._merge_sets()
+        self._mend("builder")
+        self._mend("target")
+        self._assert()
+        if self.options.memory is not None and place is not None and self.done and not self.remembered:
+            self.options.memory.keep(place, self.done)
+        return Outcome(
+            tuple(self.plans), tuple(self.done), tuple(self.failed), tuple(self.waves), self.resolutions,
+            self.remembered, time.monotonic() - started,
+        )  # fmt: skip
+
+    def _recall(self, breaks: Sequence[Break]) -> None:
+        """Makes breaks that solved the same once, without asking; lets go of them at the first that does not fit."""
+        for step in breaks:
+            self.say(f"as last time: {step}")
+            if not self._make(step, Graph(())):
+                self.failed.clear()
+                return
+        self.remembered = bool(breaks)
+
+    def _open(self) -> None:
+        """Rounds of resolving and breaking, until emerge reports no cycle."""
+        seen: set[frozenset[Cycle]] = set()
+        for _ in range(ROUNDS):
+            self.resolutions += 1
+            report = resolution(self.emerge, self.sets)
+            self._note_spoilt(report.graph)
+            if not report.cycles:
+                return
+            self.remembered = False
+            state = frozenset(report.cycles)
+            if state in seen and not self.failed:
+                raise Unbreakable(report.cycles[0], report, self.done)
+            seen.add(state)
+            plan = make(report, self._knowledge(report))
+            self.plans.append(plan)
+            self.say(str(plan))
+            if plan.closed:
+                raise Unbreakable(plan.closed[0], report, self.failed)
+            for index, step in enumerate(plan.breaks):
+                if not self._make(step, report.graph):
+                    break
+                last = index + 1 == len(plan.breaks)
+                if step.package.root == "builder" and (last or plan.breaks[index + 1].package.root == "target"):
+                    self._finish_builder(report.graph)
+        raise Unbreakable(report.cycles[0], report, self.failed)
+
+    def _knowledge(self, report: Report) -> Knowledge:
+        options = self.options
+        binaries: frozenset[Package] = frozenset()
+        if options.binaries:
+            binaries = at_hand(self.emerge, {member for ring in report.cycles for member in ring.members})
+        changes: tuple[UseChange, ...] = report.suggestions
+        return Knowledge(binaries, changes, options.costs, options.hollow, frozenset(self.failed))
+
+    def _make(self, step: Break, graph: Graph) -> bool:
+        """Makes one break; False if that failed, and then the root is as it was."""
+        self.say(str(step))
+        try:
+            if step.method == "nodeps" and self.options.trial is not None:
+                with self.options.trial() as copy:
+                    perform(copy, step, spoilt=self.spoilt)
+            if step.incomplete:
+                self.unfinished[step.package.root].add(step.packages, now=int(time.time()))
+                self.spoilt |= spoilt_by(step, graph)
+            self._perform(step)
+        except CommandFailed as error:
+            for package in step.packages:
+                tree = self.emerge.tree(package.root)
+                if tree is None or package.cpv not in installed(tree, package.root):
+                    self.unfinished[package.root].drop(package)
+            self.failed.append(step)
+            self.say(f"in vain: {step}: {str(error).splitlines()[0]}")
+            return False
+        self.done.append(step)
+        self.members |= set(step.packages)
+        return True
+
+    def _perform(self, step: Break) -> None:
+        """Makes a break in the roots themselves and notes all that is incomplete now."""
+        root = step.package.root
+        tree = self.emerge.tree(root)
+        before = {entry.counter for entry in installed(tree, root).values()} if tree is not None else set()
+        perform(self.emerge, step, spoilt=self.spoilt)
+        if not step.incomplete:
+            return
+        packages = set(step.packages)
+        if step.method == "use" and tree is not None:  # what came along has been merged with the flag, too
+            plain = {flag.lstrip("+-") for flag in step.flags}
+            for entry in installed(tree, root).values():
+                if entry.counter not in before and entry.flags & plain:
+                    packages.add(entry.package)
+            self.unfinished[root].add(packages, now=int(time.time()))
+            self.members |= packages
+        for package in packages:
+            self.unfinished[root].seen(half(self.emerge, package))
+
+    def _finish_builder(self, graph: Graph) -> None:
+        """Merges what the target needs of the builder, and mends what was broken there, before it builds the target."""
+        tools = {
+            edge.child.atom for edge in graph.edges if edge.parent.root == "target" and edge.child.root == "builder"
+        }
+        if not tools or self.emerge.own:
+            return
+        self.say(f"completes the builder: {len(tools)} packages that the target is built with, and what they need")
+        with contextlib.suppress(CommandFailed):  # other cycles are still in the way: the next round opens them
+            self.emerge.merge("--oneshot", "--noreplace", *self._unspoilt(), *sorted(tools), at="builder")
+            self._mend("builder")
+
+    def _merge_sets(self) -> None:
+        self.say(f"merging {' '.join(self.sets)}")
+        self.emerge.merge("--noreplace", *self._unspoilt(), *self.sets)
+
+    def _note_spoilt(self, graph: Graph) -> None:
+        """Packages that are built against something incomplete make no binary packages for others."""
+        for step in self.done:
+            self.spoilt |= spoilt_by(step, graph)
+
+    def _unspoilt(self) -> list[str]:
+        return [f"--buildpkg-exclude={' '.join(sorted(self.spoilt))}"] if self.spoilt else []
+
+    def _mend(self, root: Root) -> None:
+        unfinished = self.unfinished[root]
+        if not unfinished.halves:
+            return
+        halves = unfinished.as_halves()
+        self.members |= {found.package for found in halves}
+        self.waves += rebuild(self.emerge, root, halves, since=unfinished.since, say=self.say)
+        unfinished.done()
+
+    def _assert(self) -> None:
+        if not self.members:
+            return
+        self.say("checking flags, :=, linkage, and that emerge has nothing left to do")
+        if lines := faults(self.emerge, self.sets, self.members):
+            shown = "\n".join(f"  {line}" for line in lines[:20])
+            raise CheckFailed(f"the root is not as if there never had been a cycle:\n{shown}")
+
+
+def perform(emerge: Emerge, step: Break, *, spoilt: set[str]) -> None:
+    """Makes one break, and merges before it what belongs before it. Raises `CommandFailed`."""
+    roots: list[Root] = ["builder", "target"]
+    apart = [f"--buildpkg-exclude={' '.join(sorted(spoilt))}"] if spoilt else []
+    for root in roots:
+        if atoms := [package.atom for package in step.first if package.root == root]:
+            emerge.merge("--oneshot", "--noreplace", *apart, *atoms, at=root)
+    atoms = [package.atom for package in step.packages]
+    if step.method == "binary":
+        emerge.merge("--oneshot", "--usepkg", *atoms, at=step.package.root)
+    elif step.method == "use":
+        env = {"USE": " ".join(flag.removeprefix("+") for flag in step.flags)}
+        emerge.merge(*FROM_SOURCE, "--buildpkg=n", *atoms, at=step.package.root, env=env)
+    else:
+        emerge.merge(*FROM_SOURCE, "--buildpkg=n", "--nodeps", *atoms, at=step.package.root)
+
+
+def at_hand(emerge: Emerge, packages: set[Package]) -> frozenset[Package]:
+    """Which of the packages could be merged from binary packages, with the configured flags: emerge knows."""
+    found = set()
+    roots: list[Root] = ["builder", "target"]
+    for root in roots:
+        asked = {package.cpv: package for package in packages if package.root == root}
+        if asked:
+            atoms = [package.atom for package in asked.values()]
+            answer = emerge.ask("--oneshot", "--nodeps", "--usepkg", "--binpkg-respect-use=y", *atoms, at=root)
+            for line in answer.stdout.splitlines():
+                if line.startswith("[binary"):
+                    name = line.split("]", 1)[1].split()[0].split(":")[0]
+                    found |= {
+                        package
+                        for cpv, package in asked.items()
+                        if name in (cpv, f"{cpv}-1") or name.startswith(f"{cpv}-")
+                    }
+    return frozenset(found)
+
+
+def spoilt_by(step: Break, graph: Graph) -> set[str]:
+    """The category/names that are built against what a break leaves incomplete, and that package itself."""
+    if not step.incomplete:
+        return set()
+    found = set(step.packages)
+    through = {edge.parent for edge in graph.edges if edge.child in found and not edge.builds}
+    hollow = {package for package in through if not any(edge.builds for edge in graph.needs.get(package, ()))}
+    found |= {edge.parent for edge in graph.edges if edge.builds and edge.child in found | hollow}
+    return {package.key for package in found}
