@@ -16,6 +16,8 @@ src_install() {
 	dosym ../run/lock /var/lock
 	dosym ../usr/lib/os-release /etc/os-release
 	dosym ../proc/self/mounts /etc/mtab
+	# With these, and locale.conf and shadow, systemd-firstboot(1) has nothing left to ask on the console.
+	dosym ../usr/share/zoneinfo/UTC /etc/localtime
 	diropts -m 0700
 	keepdir /root
 
