@@ -20,7 +20,7 @@ from pipeline.portage.resolve import Options, Outcome, Unbreakable, at_hand, res
 
 __all__ = [
     "Break", "Cycle", "Edge", "Emerge", "Graph", "Knowledge", "Memory", "Options", "Outcome", "Package", "Plan",
-    "Report", "Unbreakable", "make", "plan", "read", "resolution", "resolve",
+    "Report", "Unbreakable", "make", "plan", "plan_of", "read", "resolution", "resolve",
 ]  # fmt: skip
 
 
@@ -29,8 +29,12 @@ def plan(emerge: Emerge, sets: Sequence[str], options: Options | None = None) ->
 
     Raises what `resolution` raises.
     """
+    return plan_of(emerge, resolution(emerge, sets), options)
+
+
+def plan_of(emerge: Emerge, report: Report, options: Options | None = None) -> Plan:
+    """The plan for a report that was read already; asks emerge for binary packages, where these may be taken."""
     options = options or Options()
-    report = resolution(emerge, sets)
     members = {member for ring in report.cycles for member in ring.members}
     binaries = at_hand(emerge, members) if options.binaries and members else frozenset()
     return make(report, Knowledge(binaries, (), options.costs, options.hollow))

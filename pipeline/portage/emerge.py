@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.command import SILENT, BuildLog, Result, output, run
 from pipeline.errors import CommandFailed, GoldspawnError
@@ -73,11 +74,20 @@ class Emerge:
     limit: float = 24 * 3600.0
 
     @classmethod
-    def of_command(cls, words: Sequence[str], root: str, **more: object) -> Emerge:
-        """From a command line whose last word is emerge, such as `/venv/bin/emerge` or `chroot /builder emerge`."""
+    def of_command(cls, words: Sequence[str], root: str, seen: Path | None = None, **more: Any) -> Emerge:
+        """From a command line whose last word is emerge, such as `/venv/bin/emerge` or `chroot /builder emerge`.
+
+        Where emerge is that of PyPI, its virtual environment is its `/`; without a wrapper, this machine's is.
+        """
         *wrapper, program = words
         folder = str(PurePosixPath(program).parent) if "/" in program else ""
-        return cls(root, Path(root), wrapper=tuple(wrapper), programs=folder, **more)  # type: ignore[arg-type]
+        if not wrapper:
+            prefix = Path(program).absolute().parent.parent
+            wheel = (prefix / "pyvenv.cfg").is_file()
+            more["builder"] = more.get("builder") or (prefix if wheel else Path("/"))
+            if wheel:
+                more["environment"] = {"EPREFIX": "", **more.get("environment", {})}
+        return cls(root, seen or Path(root), wrapper=tuple(wrapper), programs=folder, **more)
 
     def argv(
         self, program: str, *arguments: str, at: Root = "target", env: Mapping[str, str] | None = None

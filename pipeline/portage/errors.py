@@ -102,9 +102,10 @@ def _blocked(found: re.Match[str], text: str) -> GoldspawnError:
 def _built(found: re.Match[str], text: str) -> GoldspawnError:
     log = re.search(r"(?:build log is located at|Build log:|log:?)\s*'?(/[^\s']+)'?", text)
     error = re.findall(r"^.*(?:\berror:|undefined reference|fatal:|No such file or directory).*$", text, re.M)
-    first = f": {error[0].strip()}" if error else ""
+    first = error[0].strip() if error else (found["said"] or "").strip()
+    phase = f" in its {found['phase']} phase" if found["phase"] else ""
     where = f"its log is {log[1]}" if log is not None else "its log is in PORTAGE_TMPDIR"
-    return GoldspawnError(f"{found['cpv'].split('::')[0]} failed in its {found['phase']} phase{first}", hint=where)
+    return GoldspawnError(f"{found['cpv'].split('::')[0]} failed{phase}" + (f": {first}" if first else ""), hint=where)
 
 
 _RULES: tuple[_Rule, ...] = (
@@ -158,7 +159,7 @@ _RULES: tuple[_Rule, ...] = (
             GoldspawnError,
         ),
     ),
-    (r"ERROR: (?P<cpv>\S+) failed \((?P<phase>\w+) phase\)", _built),
+    (r"ERROR: (?P<cpv>\S+) failed(?: \((?P<phase>\w+) phase\))?:(?:\s*\n[ *]*(?P<said>\S[^\n]*))?", _built),
     (
         r"(?:[Rr]epository|location attribute).*nonexistent directory: '(?P<path>[^']+)'",
         _plain("repos.conf names a repository that is not there: {path}", "correct its location, or sync it"),

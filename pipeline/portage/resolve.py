@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,9 +87,9 @@ class Outcome:
 class Unbreakable(GoldspawnError):
     """A ring that cannot be opened: the message has its drawing."""
 
-    def __init__(self, ring: Cycle, report: Report, failed: Sequence[Break] = ()) -> None:
+    def __init__(self, ring: Cycle, report: Report, failed: Mapping[Break, str] | None = None) -> None:
         self.ring = ring
-        tried = "".join(f"\ntried in vain: {step}" for step in failed)
+        tried = "".join(f"\ntried in vain: {step}: {why}" for step, why in (failed or {}).items())
         super().__init__(
             f"packages need each other to be built, and nothing opens the ring:\n\n{draw(ring)}\n{tried}\n"
             f"what could be changed:\n{advice(ring, report.suggestions)}"
@@ -136,7 +136,7 @@ class _Work:
         self.say = say
         self.plans: list[Plan] = []
         self.done: list[Break] = []
-        self.failed: list[Break] = []
+        self.failed: dict[Break, str] = {}
         self.waves: list[tuple[Package, ...]] = []
         self.members: set[Package] = set()
         self.spoilt: set[str] = set()
@@ -147,10 +147,9 @@ class _Work:
 
     def run(self) -> Outcome:
         started = time.monotonic()
-        for root in self.unfinished:
-            if (tree := self.emerge.tree(root)) is not None and (root == "target" or not self.emerge.own):
-                for name in clear_leftovers(tree):
-                    self.say(f"removed what a killed emerge left: {name}")
+        if not self.emerge.own:  # somebody else may be merging into a host's own root
+            for name in clear_leftovers(self.emerge.seen):
+                self.say(f"removed what a killed emerge left: {name}")
         place = self.options.memory.place(self.emerge, self.sets) if self.options.memory is not None else None
         if self.options.memory is not None and place is not None:
             self._recall(self.options.memory.recall(place))
@@ -178,29 +177,38 @@ class _Work:
     def _open(self) -> None:
         """Rounds of resolving and breaking, until emerge reports no cycle."""
         seen: set[frozenset[Cycle]] = set()
+        report: Report | None = None
         for _ in range(ROUNDS):
-            self.resolutions += 1
-            report = resolution(self.emerge, self.sets)
-            self._note_spoilt(report.graph)
-            if not report.cycles:
-                return
-            self.remembered = False
-            state = frozenset(report.cycles)
-            if state in seen and not self.failed:
-                raise Unbreakable(report.cycles[0], report, self.done)
-            seen.add(state)
+            if report is None:
+                self.resolutions += 1
+                report = resolution(self.emerge, self.sets)
+                self._note_spoilt(report.graph)
+                if not report.cycles:
+                    return
+                self.remembered = False
+                if frozenset(report.cycles) in seen:
+                    raise Unbreakable(report.cycles[0], report, self.failed)
+                seen.add(frozenset(report.cycles))
             plan = make(report, self._knowledge(report))
             self.plans.append(plan)
             self.say(str(plan))
             if plan.closed:
                 raise Unbreakable(plan.closed[0], report, self.failed)
-            for index, step in enumerate(plan.breaks):
-                if not self._make(step, report.graph):
-                    break
-                last = index + 1 == len(plan.breaks)
-                if step.package.root == "builder" and (last or plan.breaks[index + 1].package.root == "target"):
-                    self._finish_builder(report.graph)
-        raise Unbreakable(report.cycles[0], report, self.failed)
+            if self._act(plan, report.graph):
+                report = None  # the roots are not what they were
+        if report is not None:
+            raise Unbreakable(report.cycles[0], report, self.failed)
+        raise GoldspawnError(f"after {ROUNDS} rounds there are still cycles", hint="say what is left with: plan")
+
+    def _act(self, plan: Plan, graph: Graph) -> bool:
+        """Makes the breaks of a plan up to the first that fails; whether any was made."""
+        for index, step in enumerate(plan.breaks):
+            if not self._make(step, graph):
+                return index > 0
+            last = index + 1 == len(plan.breaks)
+            if step.package.root == "builder" and (last or plan.breaks[index + 1].package.root == "target"):
+                self._finish_builder(graph)
+        return True
 
     def _knowledge(self, report: Report) -> Knowledge:
         options = self.options
@@ -226,8 +234,8 @@ class _Work:
                 tree = self.emerge.tree(package.root)
                 if tree is None or package.cpv not in installed(tree, package.root):
                     self.unfinished[package.root].drop(package)
-            self.failed.append(step)
-            self.say(f"in vain: {step}: {str(error).splitlines()[0]}")
+            self.failed[step] = str(error).splitlines()[0]
+            self.say(f"in vain: {step}: {self.failed[step]}")
             return False
         self.done.append(step)
         self.members |= set(step.packages)
