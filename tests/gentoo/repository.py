@@ -1,4 +1,4 @@
-"""A small real ebuild repository, `tiny`, whose @system is a root that boots under systemd; and an overlay, `local`.
+"""A small real ebuild repository, `tiny`, whose @system is a root that boots under systemd.
 
 The ebuilds are those in ebuilds/, copied as they are, but for those that install files of Debian packages: these get
 their version, their SRC_URI and their Manifest from apt's own indices. Where the files are fetched from is asked of
@@ -21,12 +21,13 @@ from filelock import FileLock
 
 from pipeline.command import SILENT, BuildLog, output, run
 from pipeline.errors import GoldspawnError
+from tests.gentoo import metadata
+from tests.gentoo.builder import PORTAGE
 
 SUITE = "trixie"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 _EBUILDS = Path(__file__).parent / "ebuilds"
-_OVERLAY = Path(__file__).parent / "overlay"
 _KEY = "metadata/made-from"
 """Where the made repository says what it was made from; its time is when."""
 
@@ -52,7 +53,7 @@ def write(folder: Path, *, max_age: float = 86400.0, log: BuildLog = SILENT) -> 
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        made, wanted = folder / _KEY, _digest(_EBUILDS) + "\n"
+        made, wanted = folder / _KEY, key() + "\n"
         if made.exists() and made.read_text() == wanted and time.time() - made.stat().st_mtime < max_age:
             return folder
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as scratch:
@@ -62,17 +63,9 @@ def write(folder: Path, *, max_age: float = 86400.0, log: BuildLog = SILENT) -> 
             (new / "profiles/thirdpartymirrors").write_text(f"debian {mirror}\n")
             names = sorted(path.parent.parent.name for path in new.glob("*/*/*.ebuild"))
             (new / "profiles/categories").write_text("".join(f"{name}\n" for name in dict.fromkeys(names)))
+            metadata.write_cache(new, profile="default", work=Path(scratch) / "cache", log=log)
             (new / _KEY).write_text(wanted)
             _put(new, folder)
-    return folder
-
-
-def write_overlay(folder: Path) -> Path:
-    """Makes the repository `local`, with the profile `host/gentoo1`, as `folder`, and returns it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"), tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as scratch:
-        if not folder.exists() or _digest(folder) != _digest(_OVERLAY):
-            _put(Path(shutil.copytree(_OVERLAY, Path(scratch) / "new")), folder)
     return folder
 
 
@@ -145,14 +138,15 @@ def _mirror() -> str:
     return found[0].rstrip("/")
 
 
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+def key() -> str:
+    """The name of all that the repository is made from, but for the mirror's state: twelve hexadecimal digits."""
+    digest = hashlib.sha256(f"{SUITE} {PORTAGE}".encode())
+    for path in sorted(path for path in _EBUILDS.rglob("*") if path.is_file()):
+        digest.update(f"\0{path.relative_to(_EBUILDS)}\0".encode() + path.read_bytes())
+    for path in (Path(__file__), Path(metadata.__file__)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 if __name__ == "__main__":
-    shown = BuildLog(on_line=print)
-    write(Path(sys.argv[1]) / "tiny", log=shown)
-    write_overlay(Path(sys.argv[1]) / "local")
+    write(Path(sys.argv[1]), log=BuildLog(on_line=print))
