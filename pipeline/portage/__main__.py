@@ -28,7 +28,7 @@ DRAWN = 5
 """How many cycles are drawn; the rest is counted. With --all, all."""
 
 _PASSED = re.compile(
-    r"(?:PORTAGE|EMERGE|GENTOO|ACCEPT|BINPKG|FEATURES|USE|MAKEOPTS|DISTDIR|PKGDIR|EPREFIX|FETCHCOMMAND|RESUMECOMMAND)(?:_|$)|"
+    r"(?:PORTAGE(?!_CONFIGROOT)|EMERGE|GENTOO|ACCEPT|BINPKG|FEATURES|USE|MAKEOPTS|DISTDIR|PKGDIR|EPREFIX|FETCHCOMMAND|RESUMECOMMAND)(?:_|$)|"
     r"(?:https?|ftp|no)_proxy$"
 )
 """What of this process's own environment emerge gets, as if it were typed here."""
@@ -87,14 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("--emerge needs a command, and --env NAME=VALUE", file=sys.stderr)
         return 2
     with BuildLog(chosen.log, progress) as log:
-        given = {
-            name: value
-            for name, value in os.environ.items()
-            if _PASSED.match(name) and not name.startswith("PORTAGE_CONFIGROOT")
-        }
+        environment = {name: value for name, value in os.environ.items() if _PASSED.match(name)}
+        environment.update(pair.split("=", 1) for pair in chosen.env)
         emerge = Emerge.of_command(
             words, chosen.root, chosen.seen, config_root=chosen.config_root, builder=chosen.builder,
-            options=tuple(chosen.option), environment={**given, **dict(pair.split("=", 1) for pair in chosen.env)}, log=log,
+            options=tuple(chosen.option), environment=environment, log=log,
         )  # fmt: skip
         memory = Memory(chosen.memory, chosen.key) if getattr(chosen, "memory", None) is not None else None
         options = Options(binaries=chosen.binaries, memory=memory)

@@ -36,6 +36,11 @@ def _unknown(found: re.Match[str], text: str) -> GoldspawnError:
     atom = found["atom"]
     chain = re.findall(r'\(dependency required by "([^"]+)" \[(\w+)\]\)', text)
     parents = [name for name, kind in chain if kind != "argument"]
+    lost = re.search(r"location attribute set to nonexistent directory: '([^']+)'", text)
+    if lost is not None and not parents:
+        return InputError(
+            f"no repository has {atom}", hint=f"repos.conf names a repository that is not there, {lost[1]}: sync it"
+        )
     if not parents:
         return InputError(
             f"no repository has {atom}", hint="correct its name, or add the repository that has it to repos.conf"
@@ -136,16 +141,18 @@ _RULES: tuple[_Rule, ...] = (
         r"[Tt]here are no sets to satisfy '?(?P<set>[^'.\s]+)'?",
         _plain("there is no set {set}", "the usual ones are @system, @world and @profile"),
     ),
+    # Before what is masked: with --debug, backtracking tells of masks of its own.
+    (r"Multiple package instances within a single package slot have been pulled", _conflict),
+    (r"Error: The above package list contains packages which cannot be|\[blocks [^\]]*\]", _blocked),
     (r"(?:there are no (?:ebuilds|binary packages)(?: \S+)* to satisfy) \"(?P<atom>[^\"]+)\"", _unknown),
     (r"All ebuilds that could satisfy \"(?P<atom>[^\"]+)\"[^\n]*have been masked", _masked),
     (
-        r"^The ebuild selected to satisfy \"(?P<atom>[^\"]+)\" has unmet requirements\.\n- (?P<cpv>\S+?)(?:::\S+)?\s",
+        r"The ebuild selected to satisfy \"[^\"]+\"[^\n]* has unmet requirements\.\n- (?P<cpv>\S+?)(?:::\S+)?\s",
         _required_use,
     ),
-    (r"Multiple package instances within a single package slot have been pulled", _conflict),
-    (r"Error: The above package list contains packages which cannot be|\[blocks [^\]]*\]", _blocked),
     (
-        r"!!! (?:Digest verification failed|Fetched file: (?P<fetched>\S+) VERIFY FAILED)(?::\s*\n!!! (?P<file>\S+))?",
+        r"(?:!!! Digest verification failed:|(?:Previously f|F)etched file: '?(?P<fetched>[^'\s]+)'?(?: VERIFY FAILED!)?)\s*"
+        r"\n!!! (?:Reason: |(?P<file>/\S+))",
         _plain(
             "a fetched file is not the one that the Manifest describes: {file}{fetched}",
             "remove it from DISTDIR; if it comes back, the mirror has another file, or the Manifest is wrong",

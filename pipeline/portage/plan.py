@@ -134,9 +134,9 @@ def make(report: Report, known: Knowledge | None = None, *, steps: int = STEPS) 
     closed: list[Cycle] = []
     chosen: frozenset[Break] = frozenset()
     exact = True
-    waiting: Iterable[Cycle] = [*report.cycles, *graph.cycles()]
+    waiting: Iterable[Cycle] = [*(ring.canonical for ring in report.cycles), *graph.cycles()]
     while True:
-        fresh = [ring for ring in waiting if ring not in rings and ring not in closed]
+        fresh = [ring for ring in dict.fromkeys(waiting) if ring not in rings and ring not in closed]
         for ring in fresh:
             if breaks := options.of(ring):
                 rings[ring] = breaks
@@ -246,12 +246,24 @@ def _ordered(chosen: Iterable[Break], report: Report) -> tuple[Break, ...]:
 
 
 def _stuck(graph: Graph, done: Iterable[Package]) -> frozenset[Package]:
-    """The packages that emerge cannot merge yet: those in rings, and all that need one of these."""
-    left = graph.hard(frozenset(done))
+    """The packages that emerge cannot merge yet: those in rings, and all that bring one of these along.
+
+    What a package brings along is more than what it waits for: PDEPEND as well.
+    """
+    gone = frozenset(done)
+    left = graph.hard(gone)
     stuck: set[Package] = set()
-    for group in components(left):  # what is needed comes before what needs it
-        edges = [edge for package in group for edge in left.needs.get(package, ())]
-        ring = any(edge.builds and edge.child in group for edge in edges)
-        if ring or any(edge.child in stuck for edge in edges):
+    for group in components(left):
+        if any(edge.builds and edge.child in group for package in group for edge in left.needs.get(package, ())):
             stuck |= group
+    wanted: dict[Package, list[Package]] = {}
+    for edge in graph.edges:
+        if edge.parent not in gone and edge.child not in gone:
+            wanted.setdefault(edge.child, []).append(edge.parent)
+    waiting = list(stuck)
+    while waiting:
+        for parent in wanted.get(waiting.pop(), ()):
+            if parent not in stuck:
+                stuck.add(parent)
+                waiting.append(parent)
     return frozenset(stuck)

@@ -155,7 +155,7 @@ def _block(lines: Sequence[str]) -> Graph | None:
             child = _package(found)
             if child is not None:
                 edges.append(Edge(parent, child, _kind(found["kind"])))
-    return Graph(tuple(edges), frozenset(alone))
+    return Graph(tuple(sorted(edges, key=lambda edge: (edge.parent, edge.child))), frozenset(alone))
 
 
 def _told(text: str) -> tuple[Edge, ...]:

@@ -234,7 +234,7 @@ class _Work:
                 tree = self.emerge.tree(package.root)
                 if tree is None or package.cpv not in installed(tree, package.root):
                     self.unfinished[package.root].drop(package)
-            self.failed[step] = str(error).splitlines()[0]
+            self.failed[step] = _reason(error)
             self.say(f"in vain: {step}: {self.failed[step]}")
             return False
         self.done.append(step)
@@ -302,13 +302,23 @@ class _Work:
             raise CheckFailed(f"the root is not as if there never had been a cycle:\n{shown}")
 
 
+def _reason(error: CommandFailed) -> str:
+    """Why a merge failed, in a line: what its text means, or the last thing it complained of."""
+    if error.hint is not None:
+        return error.hint.splitlines()[0]
+    complaints = [line.strip("!* ") for line in error.tail.splitlines() if line.startswith(("!!!", " * "))]
+    lines = complaints or error.tail.split("\n")
+    return next((line for line in reversed(lines) if line.strip()), f"exit status {error.status}")
+
+
 def perform(emerge: Emerge, step: Break, *, spoilt: set[str]) -> None:
     """Makes one break, and merges before it what belongs before it. Raises `CommandFailed`."""
     roots: list[Root] = ["builder", "target"]
     apart = [f"--buildpkg-exclude={' '.join(sorted(spoilt))}"] if spoilt else []
     for root in roots:
         if atoms := [package.atom for package in step.first if package.root == root]:
-            emerge.merge("--oneshot", "--noreplace", *apart, *atoms, at=root)
+            with contextlib.suppress(CommandFailed):  # whether it can do without them is the break's to find out
+                emerge.merge("--oneshot", "--noreplace", *apart, *atoms, at=root)
     atoms = [package.atom for package in step.packages]
     if step.method == "binary":
         emerge.merge("--oneshot", "--usepkg", *atoms, at=step.package.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import subprocess
 import sys
@@ -37,10 +38,9 @@ def test_two_libraries_that_use_each_other_end_fully_linked(world: World) -> Non
     """As freetype and harfbuzz: one order does not compile, the other leaves a feature out."""
     world.library("font", must=["shape"], full=["shape/font"])
     world.library("shape", may=["font"])
-    assert "font" not in world.symbols("shape") if (world.target / "usr/lib").exists() else True
     outcome = resolve(world.emerge("--buildpkg"), SYSTEM)
     assert made(outcome) == ["merge dev-libs/shape-1 with --nodeps"]
-    assert [str(step) for step in outcome.failed] == ["merge dev-libs/font-1 with --nodeps"]
+    assert list(map(str, outcome.failed)) == ["merge dev-libs/font-1 with --nodeps"]
     assert world.needed("font") == {"shape"}
     assert world.needed("shape") == {"font"}
     assert world.symbols("shape") == {"shape_value", "shape_with_font"}
@@ -165,16 +165,6 @@ def test_a_ring_through_a_virtual_is_opened_at_a_real_member(world: World) -> No
     assert world.symbols("font") == {"font_value", "font_full_shape"}
 
 
-TOOL = """\
-S="${WORKDIR}"
-src_install() {
-    local root="${EPREFIX}"
-    newbin - ${PN} <<< "#!/bin/sh
-echo ${PN}$(SEE)"
-}
-"""
-
-
 def test_a_cycle_in_the_builder_is_opened_there(world: World) -> None:
     """gen needs make to be built and make needs gen: both are tools, merged into the builder's / and not the target."""
     see = 'S="${WORKDIR}"\nsrc_install() {{ insinto /usr/share/tools; newins - ${{PN}} <<< "{0}"; }}\n'
@@ -291,7 +281,7 @@ def test_three_hundred_packages_with_twenty_rings(world: World, capsys: pytest.C
     for ring in range(rings):
         low = 15 * ring
         members = [low + step * 3 for step in range(2 + ring % 4)]
-        for first, second in zip(members, members[1:], strict=False):
+        for first, second in itertools.pairwise(members):
             needs[second].add(first)
         needs[members[0]].add(members[-1])
     for index, wanted in needs.items():

@@ -211,7 +211,8 @@ class World:
             f"[DEFAULT]\nmain-repo = tiny\n[tiny]\nlocation = {self.repository}\nauto-sync = no\n"
         )
         (etc / "make.conf").write_text(
-            f'FEATURES="{FEATURES}"\nDISTDIR="{self.distfiles}"\nPKGDIR="{self.packages}"\nACCEPT_LICENSE="*"\n'
+            f'FEATURES="{FEATURES}"\nDISTDIR="{self.distfiles}"\nPKGDIR="{self.packages}"\n'
+            'GENTOO_MIRRORS=""\nACCEPT_LICENSE="*"\n'
         )
 
     def _make_builder(self) -> None:
