@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.image import Image, as_data, check_name, find, load
+from pipeline.image import Image, as_data, check_name, load
 from pipeline.image.document import DOCS, EXAMPLE, documents, schema
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0l7mZ1vGm6Yk0x6Xcl0m9v1cX0 me"
@@ -261,35 +261,6 @@ def test_a_name_that_a_machine_can_have_is_taken(name: str) -> None:
     check_name(name)
 
 
-def test_images_are_found_in_folders_and_as_folders(tmp_path: Path) -> None:
-    one, two = write(tmp_path / "many/one", ""), write(tmp_path / "many/two", "")
-    alone = write(tmp_path / "alone", "")
-    (tmp_path / "many/notes").mkdir()
-    assert find([tmp_path / "many", alone]) == {"one": one, "two": two, "alone": alone}
-
-
-def test_one_folder_given_twice_is_one_image(tmp_path: Path) -> None:
-    one = write(tmp_path / "many/one", "")
-    assert find([tmp_path / "many", one]) == {"one": one}
-
-
-def test_two_images_of_one_name_are_both_named(tmp_path: Path) -> None:
-    one, other = write(tmp_path / "a/same", ""), write(tmp_path / "b/same", "")
-    with pytest.raises(InputError) as caught:
-        find([tmp_path / "a", tmp_path / "b"])
-    assert str(caught.value) == f'two images are called "same": {one}/image.toml and {other}/image.toml'
-
-
-def test_folders_without_images_are_all_named(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError) as caught:
-        find([tmp_path / "empty", tmp_path / "gone"])
-    assert str(caught.value).splitlines() == [
-        f"{tmp_path}/empty: holds no image (no image.toml in it or in a folder of it)",
-        f"{tmp_path}/gone: there is no such folder",
-    ]
-
-
 def test_schema_and_reference_page_in_docs_are_up_to_date() -> None:
     for path, text in documents().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m pipeline.image"
@@ -303,8 +274,7 @@ def test_the_check_of_the_documents_says_what_to_run(tmp_path: Path) -> None:
 
 
 def test_the_images_of_this_repository_are_read_and_name_the_schema() -> None:
-    images = find([DOCS.parent / "tests/images"])
-    for folder in images.values():
+    for folder in (file.parent for file in (DOCS.parent / "tests/images").glob("*/image.toml")):
         load(folder)
         first = (folder / "image.toml").read_text().splitlines()[0]
         assert (folder / first.removeprefix("#:schema ")).resolve() == (DOCS / "image.schema.json").resolve()

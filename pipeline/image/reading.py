@@ -1,10 +1,9 @@
-"""From folders to images: finding, reading, validating. All that is wrong is told at once, before anything is made."""
+"""From folders to images: reading, validating. All that is wrong is told at once, before anything is made."""
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,31 +53,6 @@ def load(folder: Path) -> Image:
         definition.boot,
         definition.artifact,
     )
-
-
-def find(folders: Sequence[Path]) -> dict[str, Path]:
-    """The images in `folders`: each one that is an image, and each folder directly below that is one; by name.
-
-    Reads none of them. Raises `InputError` for a folder that is not there or holds no image, and for two images of
-    one name, all at once.
-    """
-    found: dict[str, Path] = {}
-    lines = []
-    for given in folders:
-        folder = Path(os.path.abspath(given))  # noqa: PTH100
-        if not folder.is_dir():
-            lines.append(f"{given}: there is no such folder")
-            continue
-        images = [one for one in (folder, *sorted(folder.iterdir())) if (one / FILE).is_file()]
-        if not images:
-            lines.append(f"{given}: holds no image (no {FILE} in it or in a folder of it)")
-        for image in images:
-            other = found.setdefault(image.name, image)
-            if not other.samefile(image):
-                lines.append(f'two images are called "{image.name}": {shown(other / FILE)} and {shown(image / FILE)}')
-    if lines:
-        raise InputError("\n".join(lines))
-    return found
 
 
 def shown(path: Path) -> str:

@@ -13,10 +13,9 @@ import pytest
 
 from pipeline.build import LAST_CHECKS
 from pipeline.errors import GoldspawnError
-from pipeline.image import Image, load
+from pipeline.image import FILE, Image, load
 from pipeline.plugin.options import settings
 
-FILE = "image.toml"
 _CHECKS = "stages.checks"
 
 _TOLD = pytest.StashKey[set[Path]]()
