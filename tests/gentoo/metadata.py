@@ -28,9 +28,11 @@ def write_cache(repository: Path, *, profile: str, work: Path, log: BuildLog = S
     run([sys.executable, "-m", "venv", "--without-pip", str(place)], log=log, timeout=60)
     pip = [sys.executable, "-m", "pip", "--python", str(place / "bin/python"), "install", "--quiet", "--no-deps"]
     run([*pip, PORTAGE], log=log, timeout=300, hint="the venv needs pip")
-    (work / "dep").mkdir()
+    for name in ("dep", "tmp"):
+        (work / name).mkdir()
     (work / "config/etc/portage").mkdir(parents=True)
     (work / "config/etc/portage/make.profile").symlink_to((repository / "profiles" / profile).absolute())
+    (work / "config/etc/portage/make.conf").write_text(f'PORTAGE_TMPDIR="{work / "tmp"}"\n')
     name = (repository / "profiles/repo_name").read_text().strip()
     repositories = f"[DEFAULT]\nmain-repo = {name}\n[{name}]\nlocation = {repository.absolute()}\n"
     argv = [str(place / "bin/python"), str(place / "bin/egencache"), "--update", f"--repo={name}"]
