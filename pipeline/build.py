@@ -30,11 +30,14 @@ LAST_CHECKS = ("machinectl_poweroff", "snapshot")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked of a run: `artifacts` (folder), `export`, `max_age` of reused work in seconds."""
+    """What the user asked of a run: `artifacts` (folder), `export`, `max_age` of reused work in seconds, and whether
+    to `plan` only: how build cycles would be opened.
+    """
 
     artifacts: Path
     export: bool = True
     max_age: float = 86400.0
+    plan: bool = False
 
 
 @dataclass

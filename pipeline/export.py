@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import shutil
 import tomllib
@@ -44,7 +45,8 @@ def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Man
     folder.check_room(artifacts, expected)
     version = snapshot.split("@")[1]
     with zfs.held(snapshot, "goldspawn-export"), folder.publishing(artifacts / image.name) as partial:
-        contents, listed = _contents(build, snapshot)
+        told = next(entry for entry in zfs.entries(snapshot, depth=0)).properties
+        contents, listed = _contents(build, snapshot, told.get(_MARK))
         file = f"{image.name}-{version}.zfs"
         build.log.line(f"export: {file}, about {expected / 1e6:.0f} MB")
         written = stream.write(
@@ -70,6 +72,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Man
             tree=contents,
             packages=listed,
             receive=receive.command(image.name, file),
+            cycles=json.loads(told["cycles"]) if "cycles" in told else None,
         )
         made.save(partial)
         receive.save(made, partial)
@@ -80,10 +83,9 @@ def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Man
     return made
 
 
-def _contents(build: Build, snapshot: str) -> tuple[manifest.Tree, tuple[manifest.Package, ...]]:
-    """The digest of the snapshot's tree, and the packages installed in it."""
+def _contents(build: Build, snapshot: str, known: str | None) -> tuple[manifest.Tree, tuple[manifest.Package, ...]]:
+    """The digest of the snapshot's tree (`known`, if it was made before), and the packages installed in it."""
     zfs = build.zfs
-    known = next(entry for entry in zfs.entries(snapshot, depth=0)).properties.get(_MARK)
     with zfs.mounted(snapshot, build.place.mountpoint(snapshot), readonly=True) as root:
         listed = tuple(manifest.Package(*package) for package in packages.installed(root))
         if known is None:

@@ -23,12 +23,13 @@ of every run. Where it matters, image.toml has its digest."""
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one image, hexadecimal: of its bootstrap, of the sets merged into that ("" where the bootstrap is
-    whole by itself), and of its sealed candidate (16, 16 and 64 characters).
+    """The keys of one image, hexadecimal: of its bootstrap, of the sets merged into that and of the root that builds
+    them ("" where the bootstrap is whole by itself), and of its sealed candidate (16, 16, 16 and 64 characters).
     """
 
     bootstrap: str
     cycles: str
+    builder: str
     candidate: str
 
     @property
@@ -46,10 +47,12 @@ def keys(image: Image) -> Keys:
         "code": _code_digest("bootstrap"),
     }
     bootstrap = _digest(settings)[:16]
-    cycles = ""
+    cycles = builder = ""
     if not image.bootstrap.whole:
+        builder = _digest([_file_digest(image.folder / name) for name in image.bootstrap.builder_files])[:16]
         merged = {
             "bootstrap": bootstrap,
+            "builder": builder,
             "folders": [_folder_digest(image.folder / name) for name in image.bootstrap.folders],
             "code": [_code_digest("portage"), _code_digest("gentoo")],
         }
@@ -61,7 +64,7 @@ def keys(image: Image) -> Keys:
         "root": _folder_digest(image.root) if image.root is not None else [],
         "code": _code_digest("profile"),
     }
-    return Keys(bootstrap, cycles, _digest(profile))
+    return Keys(bootstrap, cycles, builder, _digest(profile))
 
 
 def _digest(data: object) -> str:

@@ -114,6 +114,16 @@ class Layout:
         return f"{self.base}/boot"
 
     @property
+    def builders(self) -> str:
+        """Roots in which packages are built, one a set of inputs; builds work in clones of these."""
+        return f"{self.base}/builder"
+
+    @property
+    def portage(self) -> str:
+        """What Gentoo images share: sources, binary packages, repositories, plans."""
+        return f"{self.base}/portage"
+
+    @property
     def golden(self) -> str:
         """The newest verified dataset of each image."""
         return f"{self.base}/golden"
@@ -173,7 +183,7 @@ def open_place(dataset: str | None, *, appliance: str | None = None) -> Place:
         )
     layout = Layout(dataset)
     there = {entry.name: entry for entry in zfs.entries(dataset, depth=1)}
-    for name in (layout.bootstraps, layout.work, layout.boots, layout.golden):
+    for name in (layout.bootstraps, layout.work, layout.boots, layout.builders, layout.portage, layout.golden):
         _claim(zfs, name, there.get(name))
     return Place(layout, appliance=appliance)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +95,21 @@ class Workspace:
     def fill_merged(self) -> Iterator[Path]:
         """A clone of the bootstrap, mounted, for sets to be merged into; kept as `fill_bootstrap` keeps its own."""
         made = int(time.time())
-        age = int(self._made(self.bootstrap))
+        age = int(self._told(self.bootstrap)["made"])
         with self._fill("cycles", self.keys.cycles, made, age, origin=self.bootstrap) as tree:
             yield tree
         self.merged = self._kept(self.keys.cycles, made)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Path]:
+        """A clone of the bootstrap, mounted, that is thrown away."""
+        dataset = f"{self.place.layout.boots}/{machine_name(self.image.name)}.plan"
+        self.zfs.clone(self.bootstrap, dataset, marks=OWNER)
+        try:
+            with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
+                yield tree
+        finally:
+            self.zfs.destroy(dataset)
 
     @contextlib.contextmanager
     def _fill(self, stage: str, key: str, now: int, made: int, *, origin: str | None) -> Iterator[Path]:
@@ -123,20 +134,20 @@ class Workspace:
     def _kept(self, key: str, now: int) -> str:
         return f"{self.place.layout.bootstraps}/{key}-{now}@tree"
 
-    def _made(self, snapshot: str) -> str:
-        """When the packages in a snapshot of ours were fetched, in seconds of Unix time."""
-        return next(entry for entry in self.zfs.entries(snapshot) if entry.name == snapshot).properties["made"]
+    def _told(self, snapshot: str) -> Mapping[str, str]:
+        """What a snapshot of ours says of itself: when its packages were fetched (`made`, Unix time), and more."""
+        return next(entry for entry in self.zfs.entries(snapshot) if entry.name == snapshot).properties
 
     @contextlib.contextmanager
     def fill_tree(self) -> Iterator[Path]:
         """A clone of the bootstrap, mounted; when the block ends well it is sealed as the candidate snapshot."""
         self.zfs.destroy(self.tree)
         origin = self.merged or self.bootstrap
-        made = self._made(origin)
+        told = self._told(origin)
         self.zfs.clone(origin, self.tree, properties={"compression": self.image.artifact.compression}, marks=OWNER)
         with self.zfs.mounted(self.tree, self.place.mountpoint(self.tree)) as tree:
             yield tree
-        marks = {"stage": "candidate", "inputs": self.keys.candidate, "made": made}
+        marks = {**told, "stage": "candidate", "inputs": self.keys.candidate}
         self.zfs.snapshot(f"{self.tree}@candidate", marks=marks)
         self.candidate = f"{self.tree}@candidate"
 
@@ -191,7 +202,7 @@ class Workspace:
     @contextlib.contextmanager
     def merging(self, wait: Callable[[str], None]) -> Iterator[None]:
         """As `bootstrapping`, for the sets that are merged into a clone of it."""
-        age = time.time() - float(self._made(self.bootstrap)) if self.bootstrap else 300.0
+        age = time.time() - float(self._told(self.bootstrap)["made"]) if self.bootstrap else 300.0
         with self._making("cycles", self.keys.cycles, age + 1.0, wait) as found:
             self.merged = self.merged or found
             yield
@@ -199,7 +210,7 @@ class Workspace:
     @contextlib.contextmanager
     def _making(self, stage: str, key: str, max_age: float, wait: Callable[[str], None]) -> Iterator[str]:
         """Holds the lock of a stage's result; yields the one that another run made meanwhile, or ""."""
-        with _locked(self.place.lock(f"bootstrap-{key}"), f"{stage} {key}", wait):
+        with locked(self.place.lock(f"bootstrap-{key}"), f"{stage} {key}", wait):
             entries = self.zfs.entries(self.place.layout.bootstraps)
             yield _newest(entries, stage, key, now=time.time(), max_age=max_age).snapshot
 
@@ -223,7 +234,7 @@ def open_workspace(
     """
     locks = contextlib.ExitStack()
     try:
-        locks.enter_context(_locked(place.lock(place.layout.work + "/" + image.name), f"image {image.name}", wait))
+        locks.enter_context(locked(place.lock(place.layout.work + "/" + image.name), f"image {image.name}", wait))
         for dataset in (f"{place.layout.work}/{image.name}", f"{place.layout.golden}/{image.name}"):
             _refuse_foreign(zfs, dataset)
         _sweep(image, place, zfs)
@@ -258,7 +269,8 @@ def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
     stop_prefix = f"{image.name}-gs"
     for entry in zfs.entries(place.layout.boots, depth=1):
         name = entry.name.rsplit("/", 1)[1]
-        if name.startswith(stop_prefix) and entry.kind == "filesystem" and not _alive(name.removeprefix(stop_prefix)):
+        process = name.removeprefix(stop_prefix).partition(".")[0]  # NAME-gsPID.builder is a builder root's clone
+        if name.startswith(stop_prefix) and entry.kind == "filesystem" and not _alive(process):
             stop_machines_of(name, zfs.log)
             _unmount_all(entry.name)
             zfs.destroy(entry.name)
@@ -299,7 +311,7 @@ def _unlocked(lock: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, what: str, wait: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, what: str, wait: Callable[[str], None]) -> Iterator[None]:
     """Holds a lock file; the kernel lets go of it when this process ends, however it ends. Beside it stands who."""
     lock = FileLock(path)
     try:

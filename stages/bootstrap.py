@@ -14,7 +14,7 @@ from pipeline.workspace import Workspace
 def bootstrap(build: Build, dataset: Workspace) -> Workspace:
     """The workspace with a bootstrap to clone: the one that is there, or one made now by the image's method."""
     with build.stage("bootstrap"):
-        if dataset.candidate:
+        if dataset.candidate or dataset.merged:
             build.notes["bootstrap"] = "reused"
             return dataset
         with dataset.bootstrapping(build.log.line):
@@ -29,6 +29,5 @@ def bootstrap(build: Build, dataset: Workspace) -> Workspace:
             build.zfs.check_room(build.place.layout.bootstraps, tar.stat().st_size // 3)
             with dataset.fill_bootstrap() as tree:
                 unpack(tar, tree, log=build.log, timeout=build.place.limit(300))
-            settings = build.image.bootstrap
-            build.notes["bootstrap"] = f"{settings.method} {getattr(settings, 'suite', '')}".strip()
+            build.notes["bootstrap"] = build.image.bootstrap.summary
     return dataset

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from pipeline.build import Build
+from pipeline.plugin.options import exchange
 from pipeline.profile import apply, seal
 from pipeline.workspace import Workspace
 
@@ -17,7 +22,14 @@ def profile(build: Build, cycles: Workspace) -> Workspace:
             build.notes["profile"] = f"reused {cycles.candidate}"
             return cycles
         with cycles.fill_tree() as tree:
-            apply(build.image, tree, log=build.log, slowness=build.place.slowness)
+            install = None if build.image.bootstrap.whole else partial(_merge, build)
+            apply(build.image, tree, log=build.log, slowness=build.place.slowness, install=install)
             seal(tree, log=build.log)
         build.notes["profile"] = f"{len(build.image.profile.packages)} packages named; sealed"
     return cycles
+
+
+def _merge(build: Build, tree: Path, atoms: Sequence[str]) -> None:
+    from pipeline import gentoo
+
+    gentoo.merge_packages(build, tree, exchange() / "tars", atoms)

@@ -114,6 +114,10 @@ class Manifest:
     tree: Tree
     packages: tuple[Package, ...]
     receive: Annotated[str, Field(description="The command that takes the stream in, typed in the artifact's folder")]
+    cycles: Annotated[
+        dict[str, Any] | None,
+        Field(description="For Gentoo: how circular build dependencies were opened, and what was built again"),
+    ] = None
     schema_version: Literal[1] = SCHEMA
 
     def save(self, folder: Path) -> Path:

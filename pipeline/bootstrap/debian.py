@@ -107,6 +107,10 @@ class DebianSettings(Settings):
     ] = ()
 
     @property
+    def summary(self) -> str:
+        return f"{self.method} {self.suite}"
+
+    @property
     def files(self) -> tuple[str, ...]:
         return tuple(repository.key for repository in self.repositories if repository.key is not None)
 

@@ -7,6 +7,7 @@ builder root, and not only files.
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -173,16 +174,30 @@ class Gentoo(Settings):
     ] = False
 
     @property
+    def summary(self) -> str:
+        return f"gentoo {self.profile}" + (", from a stage3" if self.stage3 is not None else "")
+
+    @property
     def files(self) -> tuple[str, ...]:
         named = [one.key for one in self.repositories if one.key is not None]
-        for tarball in (self.stage3, self.builder.stage3 if self.builder else None):
-            named += tarball.files if tarball is not None else ()
-        return tuple(named)
+        return (*named, *(self.stage3.files if self.stage3 is not None else ()))
+
+    @property
+    def builder_files(self) -> tuple[str, ...]:
+        stage3 = self.builder.stage3 if self.builder is not None else None
+        return stage3.files if stage3 is not None else ()
 
     @property
     def folders(self) -> tuple[str, ...]:
         named = [one.folder for one in self.repositories if one.folder is not None]
         return (*named, *([self.portage] if self.portage else []))
+
+    @property
+    def shared(self) -> Mapping[str, bool]:
+        if not self.share:
+            return {}
+        paths = configuration.REPOSITORIES, configuration.DISTFILES, configuration.PACKAGES
+        return {str(path): path != configuration.REPOSITORIES for path in paths}
 
     @property
     def whole(self) -> bool:
@@ -234,6 +249,10 @@ class _Gentoo(Method[Gentoo]):
             with tarfile.open(tar, "a", format=tarfile.PAX_FORMAT) as archive:
                 for path in sorted(tree.rglob("*")):
                     archive.add(path, str(path.relative_to(tree)), recursive=False, filter=_of_root)
+
+    def build_builder(self, settings: Gentoo, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
+        assert settings.builder is not None and settings.builder.stage3 is not None
+        plain(settings.builder.stage3, tar, key="bootstrap.builder", log=log, base=base, slowness=slowness)
 
 
 def _of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:

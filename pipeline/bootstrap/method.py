@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -28,6 +28,11 @@ class Settings:
     method: str
 
     @property
+    def summary(self) -> str:
+        """What is made, in a few words."""
+        return self.method
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Files that the settings name, relative to the image's folder: they are inputs of the build."""
         return ()
@@ -36,6 +41,16 @@ class Settings:
     def folders(self) -> tuple[str, ...]:
         """Folders that the settings name: inputs of what is merged after the bootstrap."""
         return ()
+
+    @property
+    def builder_files(self) -> tuple[str, ...]:
+        """Files that make the root in which packages are built, for settings that have one."""
+        return ()
+
+    @property
+    def shared(self) -> Mapping[str, bool]:
+        """Directories of the host that the machine sees at the same paths, and whether it may write there."""
+        return {}
 
     @property
     def whole(self) -> bool:
@@ -67,14 +82,28 @@ class Method(ABC, Generic[S]):
         is a folder `.….tmp` beside the tar (for a plain user: in the folder for temporary files), which the next
         run clears.
         """
+        self._whole(self.build, settings, tar, log=log, base=base, slowness=slowness)
+
+    def make_builder(self, settings: S, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
+        """Makes the tar of the root in which packages are built, for a method that has one; else as `make`."""
+        self._whole(self.build_builder, settings, tar, log=log, base=base, slowness=slowness)
+
+    @staticmethod
+    def _whole(
+        build: Callable[..., None], settings: S, tar: Path, *, log: BuildLog, base: Path, slowness: float
+    ) -> None:
         with scratch(tar) as work:
             (work / "root.tar").touch(mode=0o600)  # it holds /etc/shadow
-            self.build(settings, work / "root.tar", log=log, base=base, slowness=slowness)
+            build(settings, work / "root.tar", log=log, base=base, slowness=slowness)
             (work / "root.tar").replace(tar)
 
     @abstractmethod
     def build(self, settings: S, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
         """Writes the tar. Its folder is this run's own, and is cleared whatever happens."""
+
+    def build_builder(self, settings: S, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
+        """Writes the tar of the root in which packages are built; only for methods whose settings have one."""
+        raise NotImplementedError(self.name)
 
 
 _METHODS: dict[str, Method[Any]] = {}

@@ -61,7 +61,8 @@ def _beside(value: str, info: ValidationInfo) -> str:
 
 def _folder_beside(value: str, info: ValidationInfo) -> str:
     folder: Path | None = (info.context or {}).get("folder")
-    if folder is not None and not (folder / value).is_dir():
+    # An image with a conftest.py of its own may make it before the build (pytest_goldspawn_prepare).
+    if folder is not None and not (folder / value).is_dir() and not (folder / "conftest.py").exists():
         raise PydanticCustomError("goldspawn", "there is no directory {path}", {"path": str(folder / value)})
     return value
 

@@ -29,16 +29,31 @@ def inside(
     do nothing inside: a tree that is lost half-way is thrown away anyway.
     """
     variables = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **env}
-    command = [
-        "systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit", "--as-pid2", "--pipe",
-        "--suppress-sync=yes", "--timezone=off", "--link-journal=no", "--resolv-conf=replace-host",
-        f"--directory={tree}", *(f"--setenv={key}={value}" for key, value in variables.items()), "--", *argv,
-    ]  # fmt: skip
+    command = [*container(tree), *(f"--setenv={key}={value}" for key, value in variables.items()), "--", *argv]
     # nspawn would mention every capability that it cannot give; what matters fails by itself.
     quiet = {**os.environ, "SYSTEMD_LOG_LEVEL": "warning"}
     # An nspawn that is killed lets its container live on; one that is asked to end takes it along.
     with room_explained():
         return run(command, log=log, timeout=timeout, check=check, env=quiet, hint=hint, orphaned="TERM")
+
+
+def container(tree: Path, binds: Mapping[str, Path] = {}, shown: Mapping[str, Path] = {}) -> list[str]:
+    """The systemd-nspawn that runs one command in a tree, without the `--` and the command.
+
+    `binds` are directories that it sees, by their paths inside; those of `shown` it can only read.
+    """
+    return [
+        "systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit", "--as-pid2", "--pipe",
+        "--suppress-sync=yes", "--timezone=off", "--link-journal=no", "--resolv-conf=replace-host",
+        f"--directory={tree}",
+        *(f"--bind={_escaped(str(path))}:{where}" for where, path in binds.items()),
+        *(f"--bind-ro={_escaped(str(path))}:{where}" for where, path in shown.items()),
+    ]  # fmt: skip
+
+
+def _escaped(path: str) -> str:
+    """A path as an argument in which a colon has a meaning (systemd-nspawn(1), --bind)."""
+    return path.replace("\\", "\\\\").replace(":", "\\:")
 
 
 def options(boot: Boot) -> list[str]:
@@ -75,8 +90,15 @@ def settings_file(image: Image) -> str:
     if boot.nofile is not None:
         lines.append(f"LimitNOFILE={boot.nofile}")
     lines += ["", "[Network]", "Private=yes", "VirtualEthernet=yes"]
+    shared = image.bootstrap.shared
+    if boot.private_users or shared:
+        lines += ["", "[Files]"]
     if boot.private_users:
-        lines += ["", "[Files]", "PrivateUsersOwnership=auto"]
+        lines.append("PrivateUsersOwnership=auto")
+    for path, writable in shared.items():
+        # With users of its own a machine would see these files as nobody's, but for a mount that maps them.
+        mapped = f":{path}:idmap" if boot.private_users else ""
+        lines.append(f"Bind{'' if writable else 'ReadOnly'}={path}{mapped}")
     limits = unit_properties(boot)
     if limits:
         lines += ["", f"# Limits are the unit's: systemctl edit systemd-nspawn@{image.name}", "# [Service]"]

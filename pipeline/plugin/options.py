@@ -37,6 +37,7 @@ OPTIONS = (
     Option("dataset", str, "ZFS dataset to build in (default: a file-backed pool of goldspawn's own)", None, "NAME"),
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
+    Option("plan", bool, "show how build cycles would be opened, and merge nothing", False),
     Option(
         "max-age", float, "hours for which fetched packages are reused; 0 starts from nothing (default: 24)", 24.0, "H"
     ),
@@ -112,6 +113,7 @@ def _resolve(config: pytest.Config) -> Settings:
         wishes=Wishes(
             artifacts=(base / values["artifacts"]).resolve() if values["artifacts"] else config.rootpath / "artifacts",
             export=not values["no-export"],
+            plan=values["plan"],
             max_age=values["max-age"] * 3600.0,
         ),
     )

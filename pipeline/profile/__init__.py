@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.command import BuildLog
@@ -16,14 +17,22 @@ from pipeline.profile.seal import seal
 __all__ = ["apply", "seal"]
 
 
-def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float) -> None:
+Install = Callable[[Path, Sequence[str]], object]
+
+
+def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float, install: Install | None = None) -> None:
     """Makes `tree` the machine that `image` describes, all but the seal.
+
+    `install` brings packages into the tree where it has no package manager of its own.
 
     Packages come before files, so that a file of the image wins over a package's; accounts before files' owners and
     commands need them; commands last, since they may need anything.
     """
     profile = image.profile
-    packages.install(tree, profile.packages, log=log, slowness=slowness)
+    if install is not None and profile.packages:
+        install(tree, profile.packages)
+    else:
+        packages.install(tree, profile.packages, log=log, slowness=slowness)
     accounts.create(tree, image, log=log, slowness=slowness)
     if image.root is not None:
         files.copy(image.root, tree, log=log)
