@@ -33,9 +33,9 @@ class Keys:
     candidate: str
 
     @property
-    def base(self) -> str:
-        """The key of what the image's own tree is a clone of."""
-        return self.cycles or self.bootstrap
+    def of_tars(self) -> tuple[str, str, str]:
+        """The keys of what can be made as a tar: bootstrap, builder, and the bootstrap with the sets merged."""
+        return self.bootstrap, self.builder, self.cycles
 
 
 def keys(image: Image) -> Keys:

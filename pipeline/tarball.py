@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any, Protocol
 
 from filelock import FileLock
 
@@ -20,11 +21,26 @@ from pipeline.inputs import keys
 from pipeline.zfs import FULL, room_explained
 
 ERRAND = "bootstrap"
-BOOTSTRAP, BUILDER = "bootstrap", "builder"
-"""The tars that an image can need: its root file system, and that of the root which builds it."""
+BOOTSTRAP, BUILDER, MERGED = "bootstrap", "builder", "merged"
+"""The tars that an image can need: its root file system as its method leaves it, the root which builds packages for it,
+and its root file system with all of those merged."""
 
 INSIDE = "GOLDSPAWN_INSIDE"
 """Set in a session that runs inside the appliance: the folder it shares with the outer machine."""
+
+
+class Maker(Protocol):
+    """What writes one kind of tar, whole or not at all; packages in it are at most `max_age` seconds old."""
+
+    def __call__(self, image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None: ...
+
+
+_MAKERS: dict[str, Maker] = {}
+
+
+def register(part: str, maker: Maker) -> None:
+    """Makes known what writes a kind of tar."""
+    _MAKERS[part] = maker
 
 
 def fetch(image: Image, part: str = BOOTSTRAP, *, folder: Path, max_age: float, log: BuildLog, slowness: float) -> Path:
@@ -32,13 +48,18 @@ def fetch(image: Image, part: str = BOOTSTRAP, *, folder: Path, max_age: float, 
 
     `folder` keeps the tars. Raises what the method raises.
     """
-    if INSIDE in os.environ and channel.available():
-        age = min(max_age, 1e12)  # JSON knows no infinity
-        message = {"kind": ERRAND, "image": str(image.folder), "part": part, "max_age": age, "log": str(log.path)}
-        answer = channel.ask(message)
-        if "tar" in answer:
-            return Path(answer["tar"])
-    return _make(image, part, folder=folder, max_age=max_age, log=log, slowness=slowness)
+    tar = ask(image, part, max_age=max_age, log=log)
+    return tar or make(image, part, folder=folder, max_age=max_age, log=log, slowness=slowness)
+
+
+def ask(image: Image, part: str, *, max_age: float, log: BuildLog) -> Path | None:
+    """The tar, made by the outer machine; None if there is none, or it cannot make that."""
+    if INSIDE not in os.environ or not channel.available():
+        return None
+    age = min(max_age, 1e12)  # JSON knows no infinity
+    message = {"kind": ERRAND, "image": str(image.folder), "part": part, "max_age": age, "log": str(log.path)}
+    answer = channel.ask(message)
+    return Path(answer["tar"]) if "tar" in answer else None
 
 
 def unpack(tar: Path, tree: Path, *, log: BuildLog, timeout: float) -> None:
@@ -61,15 +82,18 @@ def run_errand(message: channel.Message, *, folder: Path, log: BuildLog) -> chan
     image = load(folder_outside)
     if not bootstrap.get(image.bootstrap.method).unprivileged and os.geteuid() != 0:
         return {}
-    part = BUILDER if message["part"] == BUILDER else BOOTSTRAP
-    tar = _make(image, part, folder=folder, max_age=float(message["max_age"]), log=log, slowness=1.0)
+    part = str(message["part"])
+    if part not in _MAKERS:
+        return {}
+    tar = make(image, part, folder=folder, max_age=float(message["max_age"]), log=log, slowness=1.0)
     return {"tar": str(tar)}
 
 
-def _make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLog, slowness: float) -> Path:
+def make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLog, slowness: float) -> Path:
+    """As `fetch`, on this machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    key = keys(image).builder if part == BUILDER else keys(image).bootstrap
-    tar = folder / f"{key}.tar"
+    known = keys(image)
+    tar = folder / f"{dict(zip((BOOTSTRAP, BUILDER, MERGED), known.of_tars, strict=True))[part]}.tar"
     with FileLock(tar.with_suffix(".lock")):
         for old in folder.glob("*.tar"):
             if time.time() - old.stat().st_mtime > max(max_age, 86400.0):
@@ -77,13 +101,30 @@ def _make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLo
         if tar.exists() and time.time() - tar.stat().st_mtime < max_age:
             log.line(f"{part}: reuses {tar.name}")
             return tar
-        method = bootstrap.get(image.bootstrap.method)
-        if error := bootstrap.missing_tools(method):
-            raise error
         started = time.monotonic()
-        make = method.make_builder if part == BUILDER else method.make
-        make(image.bootstrap, tar, log=log, base=image.folder, slowness=slowness)
+        _MAKERS[part](image, tar, log=log, max_age=max_age, slowness=slowness)
         if not tar.exists():
-            raise GoldspawnError(f"bootstrap method {method.name} made no {tar}")
+            raise GoldspawnError(f"bootstrap method {image.bootstrap.method} made no {tar}")
         log.line(f"{part}: {tar.stat().st_size / 1e6:.0f} MB in {time.monotonic() - started:.0f} s")
     return tar
+
+
+def _bootstrap(image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None:
+    method = _method(image)
+    method.make(image.bootstrap, tar, log=log, base=image.folder, slowness=slowness)
+
+
+def _builder(image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None:
+    method = _method(image)
+    method.make_builder(image.bootstrap, tar, log=log, base=image.folder, slowness=slowness)
+
+
+def _method(image: Image) -> bootstrap.Method[Any]:
+    method = bootstrap.get(image.bootstrap.method)
+    if error := bootstrap.missing_tools(method):
+        raise error
+    return method
+
+
+register(BOOTSTRAP, _bootstrap)
+register(BUILDER, _builder)

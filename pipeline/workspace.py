@@ -92,11 +92,15 @@ class Workspace:
         self.bootstrap = self._kept(self.keys.bootstrap, made)
 
     @contextlib.contextmanager
-    def fill_merged(self) -> Iterator[Path]:
-        """A clone of the bootstrap, mounted, for sets to be merged into; kept as `fill_bootstrap` keeps its own."""
+    def fill_merged(self, *, anew: bool = False) -> Iterator[Path]:
+        """A clone of the bootstrap, mounted, for sets to be merged into; kept as `fill_bootstrap` keeps its own.
+
+        With `anew` it is an empty dataset instead, for a tree in which that was done elsewhere.
+        """
         made = int(time.time())
         age = int(self._told(self.bootstrap)["made"])
-        with self._fill("cycles", self.keys.cycles, made, age, origin=self.bootstrap) as tree:
+        origin = None if anew else self.bootstrap
+        with self._fill("cycles", self.keys.cycles, made, age, origin=origin) as tree:
             yield tree
         self.merged = self._kept(self.keys.cycles, made)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipeline.build import Build
 from pipeline.plugin.options import exchange
+from pipeline.tarball import MERGED, ask, unpack
 from pipeline.workspace import Workspace
 
 
@@ -31,9 +34,15 @@ def _merge(build: Build, workspace: Workspace) -> None:
             build.notes["cycles"] = f"reused {workspace.merged}"
             return
         if build.wishes.plan:
-            with workspace.looking() as tree:
-                pytest.skip(f"planned only, as asked: {gentoo.plan(build, tree, tars)}")
-        with workspace.fill_merged() as tree:
-            outcome = gentoo.merge_sets(build, tree, tars)
-        build.zfs.mark(workspace.merged, {gentoo.MARK: gentoo.as_mark(outcome)})
-        build.notes["cycles"] = str(outcome)
+            with workspace.looking() as tree, gentoo.workshop(build, tars) as workshop:
+                pytest.skip(f"planned only, as asked: {gentoo.plan(workshop, tree)}")
+        tar = ask(build.image, MERGED, max_age=build.wishes.max_age, log=build.log)
+        if tar is not None:
+            with workspace.fill_merged(anew=True) as tree:
+                unpack(tar, tree, log=build.log, timeout=build.place.limit(600))
+            told = tar.with_suffix(".json").read_text()
+        else:
+            with workspace.fill_merged() as tree, gentoo.workshop(build, tars) as workshop:
+                told = gentoo.as_mark(gentoo.merge_sets(workshop, tree))
+        build.zfs.mark(workspace.merged, {gentoo.MARK: told})
+        build.notes["cycles"] = json.loads(told)["summary"]

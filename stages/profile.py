@@ -32,4 +32,5 @@ def profile(build: Build, cycles: Workspace) -> Workspace:
 def _merge(build: Build, tree: Path, atoms: Sequence[str]) -> None:
     from pipeline import gentoo
 
-    gentoo.merge_packages(build, tree, exchange() / "tars", atoms)
+    with gentoo.workshop(build, exchange() / "tars") as workshop:
+        gentoo.merge_packages(workshop, tree, atoms)

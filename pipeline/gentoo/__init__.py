@@ -1,9 +1,15 @@
 """Gentoo's stages: the builder root in which emerge runs, and the sets that are merged into a tree.
 
+    workshop      a builder root that is ready to be worked in
+    datasets      workshops on ZFS, entered with systemd-nspawn
+    folders       workshops in plain folders, entered by chroot: for the machine outside of the appliance
+    merge         what is done in them
+
 What Portage is and how its cycles are opened stands in `pipeline.portage`, which knows nothing of images and datasets.
 """
 
-from pipeline.gentoo.builder import building
+from pipeline.gentoo.datasets import workshop
+from pipeline.gentoo.folders import possible
 from pipeline.gentoo.merge import MARK, as_mark, merge_packages, merge_sets, plan
 
-__all__ = ["MARK", "as_mark", "building", "merge_packages", "merge_sets", "plan"]
+__all__ = ["MARK", "as_mark", "merge_packages", "merge_sets", "plan", "possible", "workshop"]

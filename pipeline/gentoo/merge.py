@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.bootstrap.gentoo import Gentoo
-from pipeline.build import Build
-from pipeline.gentoo.builder import building
-from pipeline.gentoo.counting import Counting
+from pipeline.gentoo.workshop import Workshop
 from pipeline.portage import Options, Outcome, Plan, resolve
 from pipeline.portage import plan as planned
 
@@ -20,47 +18,36 @@ _ROOM = 8000
 """Characters that a user property may have (zfsprops(7): 8192 bytes)."""
 
 
-def merge_sets(build: Build, tree: Path, tars: Path) -> Outcome:
+def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
     """Merges the image's sets into `tree`, which holds the configuration of a target and perhaps a stage3.
 
     Raises `Unbreakable`, `CommandFailed`, `CheckFailed` and `InputError` as `pipeline.portage.resolve` does.
     """
-    settings = _settings(build)
-    with building(build, tree, tars) as emerge:
-        emerge = emerge.logging(Counting(build.log))
-        if settings.first_pass == "nodeps":
-            emerge.merge("--nodeps", "--buildpkg=n", "@system")
-        outcome = resolve(emerge, settings.sets, _options(settings), say=build.log.line)
-        emerge.merge("--depclean", "--with-bdeps=n")
-        return outcome
+    emerge = workshop.emerge(tree)
+    if workshop.settings.first_pass == "nodeps":
+        emerge.merge("--nodeps", "--buildpkg=n", "@system")
+    outcome = resolve(emerge, workshop.settings.sets, _options(workshop.settings), say=workshop.log.line)
+    emerge.merge("--depclean", "--with-bdeps=n")
+    return outcome
 
 
-def merge_packages(build: Build, tree: Path, tars: Path, atoms: Sequence[str]) -> Outcome:
+def merge_packages(workshop: Workshop, tree: Path, atoms: Sequence[str]) -> Outcome:
     """Merges atoms into a tree that has its sets, and adds them to its world file. Raises as `merge_sets`."""
-    with building(build, tree, tars) as emerge:
-        emerge = emerge.logging(Counting(build.log))
-        return resolve(emerge, atoms, _options(_settings(build)), say=build.log.line)
+    return resolve(workshop.emerge(tree), atoms, _options(workshop.settings), say=workshop.log.line)
 
 
-def plan(build: Build, tree: Path, tars: Path) -> Plan:
+def plan(workshop: Workshop, tree: Path) -> Plan:
     """How the cycles of the image's sets would be opened: merges nothing."""
-    with building(build, tree, tars) as emerge:
-        return planned(emerge, _settings(build).sets, _options(_settings(build)))
+    return planned(workshop.emerge(tree), workshop.settings.sets, _options(workshop.settings))
 
 
 def as_mark(outcome: Outcome) -> str:
     """An outcome as the text of a user property, without what does not fit in."""
-    told = outcome.as_json()
+    told = {"summary": str(outcome), **outcome.as_json()}
     text = json.dumps(told)
     if len(text) > _ROOM:
         text = json.dumps({**told, "rebuilt": [], "failed": []})
     return text if len(text) <= _ROOM else json.dumps({**told, "rebuilt": [], "failed": [], "breaks": []})
-
-
-def _settings(build: Build) -> Gentoo:
-    settings = build.image.bootstrap
-    assert isinstance(settings, Gentoo)
-    return settings
 
 
 def _options(settings: Gentoo) -> Options:

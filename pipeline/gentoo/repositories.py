@@ -9,40 +9,41 @@ from __future__ import annotations
 import configparser
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from pipeline.bootstrap.gentoo import EbuildRepository, Gentoo
-from pipeline.build import Build
+from pipeline.bootstrap.gentoo import EbuildRepository
 from pipeline.command import Result, output, run
 from pipeline.errors import CommandFailed, GoldspawnError
-from pipeline.machine.nspawn import container
 from pipeline.portage import configuration
+
+if TYPE_CHECKING:
+    from pipeline.gentoo.workshop import Workshop
 
 _STAMP = ".goldspawn-synced"
 
 
-def folders(build: Build, settings: Gentoo, root: Path, kept: Path) -> dict[str, Path]:
+def folders(workshop: Workshop) -> dict[str, Path]:
     """All repositories of the image and of its builder by name, with their folders as we see them.
 
-    `root` is the builder's tree, `kept` the folder of synced repositories. Raises `GoldspawnError` that names one
-    which cannot be synced.
+    Raises `GoldspawnError` that names one which cannot be synced.
     """
     found: dict[str, Path] = {}
-    for one in settings.repositories:
+    for one in workshop.settings.repositories:
         if one.folder is not None:
-            found[one.name] = (build.image.folder / one.folder).resolve()
+            found[one.name] = (workshop.image.folder / one.folder).resolve()
         else:
-            found[one.name] = _Synced(build, root, kept / one.name, one.name).bring(one)
-    for name, location in _configured(build, root).items():
-        inside = root / location.lstrip("/")
+            found[one.name] = _Synced(workshop, one.name).bring(one)
+    for name, location in _configured(workshop.root).items():
+        inside = workshop.root / location.lstrip("/")
         if name not in found:
             there = inside.is_dir() and any(inside.iterdir())
-            found[name] = inside if there else _Synced(build, root, kept / name, name).bring(None)
+            found[name] = inside if there else _Synced(workshop, name).bring(None)
     return found
 
 
-def _configured(build: Build, root: Path) -> dict[str, str]:
+def _configured(root: Path) -> dict[str, str]:
     """The repositories that the builder's own configuration names, with their locations."""
     texts = []
     for path in (root / "usr/share/portage/config/repos.conf", root / configuration.ETC / "repos.conf"):
@@ -60,10 +61,9 @@ def _configured(build: Build, root: Path) -> dict[str, str]:
 class _Synced:
     """One repository that is synced by the builder's own `emaint sync`."""
 
-    def __init__(self, build: Build, root: Path, folder: Path, name: str) -> None:
-        self._build = build
-        self._root = root
-        self._folder = folder
+    def __init__(self, workshop: Workshop, name: str) -> None:
+        self._workshop = workshop
+        self._folder = workshop.store.repositories / name
         self._name = name
 
     def bring(self, wanted: EbuildRepository | None) -> Path:
@@ -79,7 +79,7 @@ class _Synced:
 
     def _fresh(self) -> bool:
         stamp = self._folder / _STAMP
-        return stamp.exists() and time.time() - stamp.stat().st_mtime < self._build.wishes.max_age
+        return stamp.exists() and time.time() - stamp.stat().st_mtime < self._workshop.max_age
 
     def _bring_commit(self, commit: str) -> None:
         if self._git("rev-parse", "HEAD", check=False).stdout.strip() == commit:
@@ -94,8 +94,8 @@ class _Synced:
 
     def _sync(self) -> None:
         try:
-            run(self._argv("emaint", "sync", "--repo", self._name), log=self._build.log,
-                timeout=self._build.place.limit(3600), orphaned="TERM")  # fmt: skip
+            run(self._argv("emaint", "sync", "--repo", self._name), log=self._workshop.log,
+                timeout=3600 * self._workshop.slowness, orphaned="TERM")  # fmt: skip
         except CommandFailed as error:
             error.hint = f"repository {self._name} cannot be synced: look at its address, and at the network"
             raise
@@ -106,8 +106,7 @@ class _Synced:
     def _git(self, *arguments: str, check: bool = True) -> Result:
         where = str(configuration.REPOSITORIES / self._name)
         argv = self._argv("git", "-c", f"safe.directory={where}", "-C", where, *arguments)
-        return output(argv, log=self._build.log, timeout=self._build.place.limit(300), check=check)
+        return output(argv, log=self._workshop.log, timeout=300 * self._workshop.slowness, check=check)
 
     def _argv(self, *command: str) -> list[str]:
-        binds = {str(configuration.REPOSITORIES / self._name): self._folder}
-        return [*container(self._root, binds), "--", *command]
+        return self._workshop.command([*command], {str(configuration.REPOSITORIES / self._name): self._folder})

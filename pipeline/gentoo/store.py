@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from pipeline.build import Build
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folders, in the mounted `folder`. `packages` is a PKGDIR with its index: served as it is, it is a binhost."""
+    """The folders, below `folder`. `packages` is a PKGDIR with its index: served as it is, it is a binhost."""
 
     folder: Path
 
@@ -34,13 +30,5 @@ class Store:
 
     def _made(self, name: str) -> Path:
         folder = self.folder / name
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-@contextlib.contextmanager
-def opened(build: Build) -> Iterator[Store]:
-    """The store, mounted while the block runs; other runs may have it mounted at the same time."""
-    dataset = build.place.layout.portage
-    with build.zfs.mounted(dataset, build.place.mountpoint(dataset)) as folder:
-        yield Store(folder)

@@ -25,12 +25,13 @@ from pipeline import appliance, channel
 from pipeline.appliance.store import default_cache
 from pipeline.command import BuildLog, stop
 from pipeline.errors import GoldspawnError
+from pipeline.image import load
 from pipeline.plugin.collect import needs_place
 from pipeline.plugin.inside import SELECTION
 from pipeline.plugin.loss import report_lost
 from pipeline.plugin.options import exchange, settings
 from pipeline.progress import Progress, report
-from pipeline.tarball import ERRAND, INSIDE, run_errand
+from pipeline.tarball import ERRAND, INSIDE, MERGED, run_errand
 
 SOCKET = "/run/goldspawn-outside.sock"
 """The channel's socket in the guest."""
@@ -167,8 +168,14 @@ class _Move:
             report(Progress(**message))
             return None
         if kind == ERRAND:
-            image = Path(message["image"]).name
-            with BuildLog(Path(message["log"]), lambda line: report(Progress(image, "bootstrap", "line", line))) as log:
+            image, stage = Path(message["image"]).name, "bootstrap"
+            if message["part"] == MERGED:
+                from pipeline import gentoo  # it registers how that is done
+
+                stage = "cycles"
+                if not gentoo.possible(load(Path(message["image"]))):
+                    return {}
+            with BuildLog(Path(message["log"]), lambda line: report(Progress(image, stage, "line", line))) as log:
                 return run_errand(message, folder=exchange() / "tars", log=log)
         if kind == "orders":
             return {"order": self._orders.get()}

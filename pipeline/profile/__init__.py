@@ -40,5 +40,6 @@ def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float, install: 
     settings.locale(tree, profile.locale)
     settings.timezone(tree, profile.timezone)
     settings.units(tree, profile, log=log)
+    settings.no_questions(tree)
     for command in profile.run:
         inside(tree, ["/bin/sh", "-ec", command], log=log, timeout=600 * slowness, hint="the command is in profile.run")

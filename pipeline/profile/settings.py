@@ -28,6 +28,14 @@ def locale(tree: Path, name: str) -> None:
         default.write_text(f"LANG={name}\n")
 
 
+def no_questions(tree: Path) -> None:
+    """Masks what would wait for an answer at the console of each machine's first boot (systemd-firstboot(1))."""
+    if (tree / "usr/lib/systemd/system/systemd-firstboot.service").exists():
+        mask = tree / "etc/systemd/system/systemd-firstboot.service"
+        mask.unlink(missing_ok=True)
+        mask.symlink_to("/dev/null")
+
+
 def timezone(tree: Path, name: str) -> None:
     """Sets the time zone (localtime(5)). Raises `GoldspawnError` if the tree has no data for it."""
     zone = tree / "usr/share/zoneinfo" / name
