@@ -176,8 +176,8 @@ class Graph:
         graph = self.hard(without, cut)
         told = set()
         for members in components(graph):
-            for edge in graph.edges:
-                if edge.builds and edge.parent in members and edge.child in members:
+            for edge in (edge for member in sorted(members) for edge in graph.needs.get(member, ())):
+                if edge.builds and edge.child in members:
                     ring = Cycle((edge, *_path(graph, edge.child, edge.parent, members))).canonical
                     if ring not in told:
                         told.add(ring)

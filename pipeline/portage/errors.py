@@ -85,7 +85,7 @@ def _required_use(found: re.Match[str], text: str) -> GoldspawnError:
 
 def _conflict(found: re.Match[str], text: str) -> GoldspawnError:
     named = re.findall(r"^\s*\((\S+?):[^)]*\)[^\n]* pulled in by", text, re.M)
-    slot = re.search(r"^(\S+/\S+:\S+)\s*$", text[found.end() :], re.M)
+    slot = re.search(r"^(\S+/\S+:\S+)(?: for \S+)?\s*$", text[found.end() :], re.M)
     what = slot[1] if slot is not None else "one slot"
     names = " and ".join(dict.fromkeys(named)) or "several versions"
     return InputError(
@@ -151,10 +151,9 @@ _RULES: tuple[_Rule, ...] = (
         _required_use,
     ),
     (
-        r"(?:!!! Digest verification failed:|(?:Previously f|F)etched file: '?(?P<fetched>[^'\s]+)'?(?: VERIFY FAILED!)?)\s*"
-        r"\n!!! (?:Reason: |(?P<file>/\S+))",
+        r"(?:Digest verification failed:|etched file: '?(?P<got>[^'\s]+)'?[^\n]*)\s*\n!!! (?:Reason: |(?P<file>/\S+))",
         _plain(
-            "a fetched file is not the one that the Manifest describes: {file}{fetched}",
+            "a fetched file is not the one that the Manifest describes: {file}{got}",
             "remove it from DISTDIR; if it comes back, the mirror has another file, or the Manifest is wrong",
         ),
     ),

@@ -6,15 +6,18 @@ reductions below the rings of a whole distribution leave a handful of choices.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
 STEPS = 20_000
-"""How many choices are tried before the best one found is taken: a count and not a time, so that the same input has
-the same answer on every machine. About a second at most."""
+"""How much is tried before the best found is taken, in looks at pairs of sets: a count and not a time, so that the same
+input has the same answer on every machine. About a second at most."""
+
+_LOOKS = 400
+"""Pairs of sets that are looked at in the time of one step."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,50 @@ class Choice(Generic[T]):
 def cheapest(sets: Collection[Collection[T]], costs: Mapping[T, float], *, steps: int = STEPS) -> Choice[T]:
     """Chooses members so that each of `sets` has one, at the least sum of `costs` (all above 0).
 
-    Equal choices are told apart by the order of `costs`. Raises `ValueError` for an empty set, which nothing hits.
+    `steps` bounds the search for each group of sets that hang together; 0 takes what is near at once. Equal choices are
+    told apart by the order of `costs`. Raises `ValueError` for an empty set, which nothing hits.
     """
     rank = {member: index for index, member in enumerate(costs)}
-    masks = {sum(1 << rank[member] for member in group) for group in sets}
+    masks = {sum(1 << rank[member] for member in frozenset(group)) for group in sets}
     if 0 in masks:
         raise ValueError("an empty set cannot be hit")
-    search = _Search([costs[member] for member in rank], steps)
-    search.best = search.greedy(masks)
-    search.best_cost = search.cost_of(search.best)
-    search.branch(masks, 0, 0.0)
+    prices = [costs[member] for member in rank]
+    chosen, exact = 0, True
+    for part in _apart(_Search(prices, 0).reduced(masks)):
+        search = _Search(prices, steps)
+        search.best = search.greedy(part)
+        search.best_cost = search.cost_of(search.best)
+        if steps:
+            search.branch(part, 0, 0.0)
+        exact = exact and search.steps > 0
+        chosen |= search.best
     members = list(rank)
-    return Choice(frozenset(members[index] for index in _bits(search.best)), search.steps > 0)
+    return Choice(frozenset(members[index] for index in _bits(chosen)), exact)
+
+
+def _apart(sets: Iterable[int]) -> list[set[int]]:
+    """The sets in groups that have no member in common: each is a problem of its own."""
+    groups: list[tuple[int, set[int]]] = []
+    for mask in sets:
+        mine, members = {mask}, mask
+        rest = []
+        for covered, group in groups:
+            if covered & mask:
+                mine |= group
+                members |= covered
+            else:
+                rest.append((covered, group))
+        groups = [*rest, (members, mine)]
+    return [group for _, group in groups]
 
 
 def _bits(mask: int) -> list[int]:
-    return [index for index in range(mask.bit_length()) if mask >> index & 1]
+    found = []
+    while mask:
+        lowest = mask & -mask
+        found.append(lowest.bit_length() - 1)
+        mask ^= lowest
+    return found
 
 
 class _Search:
@@ -108,7 +139,7 @@ class _Search:
     def branch(self, sets: set[int], chosen: int, cost: float) -> None:
         if self.steps <= 0:
             return
-        self.steps -= 1
+        self.steps -= max(1, len(sets) ** 2 // _LOOKS)
         if not sets:
             if cost < self.best_cost - 1e-9:
                 self.best, self.best_cost = chosen, cost

@@ -78,9 +78,9 @@ class Unfinished:
             return found
         try:
             data: Any = json.loads((tree / MARKER).read_text())
-            found.halves = {str(cpv): "" for cpv in data["packages"]}
+            found.halves = {str(cpv): str(seen) for cpv, seen in data["packages"].items()}
             found.since = int(data["since"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
         return found
 
@@ -94,6 +94,7 @@ class Unfinished:
     def seen(self, half: Half) -> None:
         """Notes what others see of one of them."""
         self.halves[half.package.cpv] = half.interface
+        self._save()
 
     def drop(self, package: Package) -> None:
         """Forgets one whose merge failed: nothing of it is in the root."""
@@ -113,7 +114,7 @@ class Unfinished:
             return
         file = self.tree / MARKER
         if self.halves:
-            _write(file, {"packages": sorted(self.halves), "since": self.since})
+            _write(file, {"packages": self.halves, "since": self.since})
             return
         file.unlink(missing_ok=True)
         if file.parent.is_dir() and not any(file.parent.iterdir()):

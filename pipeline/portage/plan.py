@@ -129,12 +129,13 @@ def make(report: Report, known: Knowledge | None = None, *, steps: int = STEPS) 
     """The plan for all cycles of a report. `steps` bounds the search (`hitting.STEPS`)."""
     known = known if known is not None else Knowledge()
     graph = report.tangle
-    options = _Options(graph, known, (*report.suggestions, *known.suggestions))
+    options = _Options(graph, known, tuple(dict.fromkeys((*report.suggestions, *known.suggestions))))
     rings: dict[Cycle, tuple[Break, ...]] = {}
     closed: list[Cycle] = []
     chosen: frozenset[Break] = frozenset()
     exact = True
     waiting: Iterable[Cycle] = [*(ring.canonical for ring in report.cycles), *graph.cycles()]
+    search = 0  # what is near is enough while rings still turn up
     while True:
         fresh = [ring for ring in dict.fromkeys(waiting) if ring not in rings and ring not in closed]
         for ring in fresh:
@@ -142,10 +143,11 @@ def make(report: Report, known: Knowledge | None = None, *, steps: int = STEPS) 
                 rings[ring] = breaks
             else:
                 closed.append(ring)
-        if not fresh:
+        if not fresh and search == steps:
             break
+        search = 0 if fresh else steps
         costs = {step: options.cost(step) for step in sorted({step for steps in rings.values() for step in steps})}
-        answer = cheapest(list(rings.values()), costs, steps=steps)
+        answer = cheapest(list(rings.values()), costs, steps=search)
         chosen, exact = answer.chosen, answer.exact
         waiting = list(_left(graph, chosen, options))
     return Plan(_ordered(chosen, report), len(rings) + len(closed), exact, tuple(closed))

@@ -79,7 +79,7 @@ def read(stdout: str, stderr: str = "") -> Report:
     if data is not None:
         return _from_json(data, known, _roots_listed(stdout + stderr), whole)
     members = {edge.parent: edge.parent for edge in told}
-    suggestions = tuple(_suggested(text[text.index(MARK) :], members))
+    suggestions = tuple(_suggested(text[text.rindex(MARK) :], members))
     cycles = tuple(known.cycles()) or ((Cycle(told),) if told else ())
     return Report(cycles, suggestions, whole, known, "text")
 
@@ -162,7 +162,7 @@ def _told(text: str) -> tuple[Edge, ...]:
     """The edges of the one cycle that the text tells."""
     if not text:
         return ()
-    lines = text[text.index(MARK) :].splitlines()[1:]
+    lines = text[text.rindex(MARK) :].splitlines()[1:]
     chain = [line for line in lines if re.match(rf"\s*{_NODE} (?:depends on|\()", line)]
     edges: list[Edge] = []
     parent: Package | None = None

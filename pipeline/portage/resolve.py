@@ -26,7 +26,7 @@ from pipeline.portage.installed import clear_leftovers, installed
 from pipeline.portage.memory import Memory, Unfinished
 from pipeline.portage.plan import Break, Knowledge, Plan, make
 from pipeline.portage.rebuild import FROM_SOURCE, half, rebuild
-from pipeline.portage.report import Report, UseChange, read
+from pipeline.portage.report import Report, read
 from pipeline.portage.sound import faults
 
 ROUNDS = 24
@@ -215,8 +215,7 @@ class _Work:
         binaries: frozenset[Package] = frozenset()
         if options.binaries:
             binaries = at_hand(self.emerge, {member for ring in report.cycles for member in ring.members})
-        changes: tuple[UseChange, ...] = report.suggestions
-        return Knowledge(binaries, changes, options.costs, options.hollow, frozenset(self.failed))
+        return Knowledge(binaries, (), options.costs, options.hollow, frozenset(self.failed))
 
     def _make(self, step: Break, graph: Graph) -> bool:
         """Makes one break; False if that failed, and then the root is as it was."""

@@ -167,11 +167,14 @@ def test_a_ring_through_a_virtual_is_opened_at_a_real_member(world: World) -> No
 
 def test_a_cycle_in_the_builder_is_opened_there(world: World) -> None:
     """gen needs make to be built and make needs gen: both are tools, merged into the builder's / and not the target."""
-    see = 'S="${WORKDIR}"\nsrc_install() {{ insinto /usr/share/tools; newins - ${{PN}} <<< "{0}"; }}\n'
-    gen = see.format("gen with $(has_version -b dev-util/mk && echo mk)")
+
+    def tool(says: str) -> str:
+        return f'S="${{WORKDIR}}"\nsrc_install() {{ insinto /usr/share/tools; newins - ${{PN}} <<< "{says}"; }}\n'
+
+    gen = tool("gen with $(has_version -b dev-util/mk && echo mk)")
     world.ebuild("dev-util/gen", bdepend="dev-util/mk", body=gen)
-    world.ebuild("dev-util/mk", bdepend="dev-util/gen", body=see.format("mk"))
-    world.ebuild("app-misc/product", bdepend="dev-util/gen", body=see.format("product"), system=True)
+    world.ebuild("dev-util/mk", bdepend="dev-util/gen", body=tool("mk"))
+    world.ebuild("app-misc/product", bdepend="dev-util/gen", body=tool("product"), system=True)
     outcome = resolve(world.emerge(), SYSTEM)
     assert made(outcome) == ["merge dev-util/gen-1 with --nodeps, in the builder's /"]
     assert set(installed(world.target)) == {"app-misc/product-1"}
