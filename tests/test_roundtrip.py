@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,28 +20,42 @@ from pipeline.place import Place
 from pipeline.plugin.options import settings
 from pipeline.zfs import Zfs
 
-WEB = "web1"
 POOL = "tank"
+
+_TALK = "exec 3<>/dev/tcp/127.0.0.1/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+
+SERVES = {
+    "debian": ("web1", "curl -sf http://localhost/", "<h1>web1</h1>"),
+    "gentoo": ("gentoo1", f"bash -c {shlex.quote(_TALK)}", "glyph known: yes"),
+}
+"""Of each distribution an image, a command that asks the machine for its page, and what stands in the answer."""
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """An artifact: its folder, its manifest, and the golden snapshot that it was made from."""
+    """An artifact: its folder, its manifest, and how the machine is asked for its page."""
 
     folder: Path
     manifest: manifest.Manifest
+    asked: str
+    page: str
+
+    @property
+    def name(self) -> str:
+        return self.manifest.image
 
 
-@pytest.fixture(scope="module")
-def shipped(place: Place, pytestconfig: pytest.Config) -> Shipped:
-    """The web server's artifact: the one that this run exported, else one that is built now."""
+@pytest.fixture(scope="module", params=SERVES)
+def shipped(request: pytest.FixtureRequest, place: Place, pytestconfig: pytest.Config) -> Shipped:
+    """A web server's artifact, which this run exported."""
     chosen = settings(pytestconfig)
-    folder = chosen.wishes.artifacts / WEB
+    name, asked, page = SERVES[request.param]
+    folder = chosen.wishes.artifacts / name
     if not (folder / manifest.FILE).exists() or not Zfs().exists(manifest.load(folder).snapshot.name):
         pytest.fail(
-            f"{folder} does not hold an artifact of this pool: run with the image, `pytest --image {WEB}`, first"
+            f"{folder} does not hold an artifact of this pool: run with the image, `pytest --image {name}`, first"
         )
-    return Shipped(folder, manifest.load(folder))
+    return Shipped(folder, manifest.load(folder), asked, page)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +77,7 @@ def received(shipped: Shipped, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_the_received_content_is_the_sealed_content_file_by_file(received: Shipped, place: Place) -> None:
     zfs = Zfs()
     snapshot = received.manifest.snapshot.name
-    copy = f"{POOL}/machines/{WEB}@{snapshot.split('@')[1]}"
+    copy = f"{POOL}/machines/{received.name}@{snapshot.split('@')[1]}"
     assert zfs.get(copy, "guid") == received.manifest.snapshot.guid
     with (
         zfs.mounted(snapshot, place.mountpoint("sealed"), readonly=True) as sealed,
@@ -82,18 +97,17 @@ def test_a_stream_sets_no_property_on_the_receiver(received: Shipped) -> None:
 
 
 def test_the_machine_runs_on_the_host_answers_a_shell_and_serves_its_page(received: Shipped, place: Place) -> None:
+    name = received.name
     settings_folder = Path("/etc/systemd/nspawn")
-    run(["install", "-D", "-m", "644", "-t", str(settings_folder), str(received.folder / f"{WEB}.nspawn")], timeout=30)
-    directory = Path("/var/lib/machines") / WEB
-    machine = Machine(WEB, directory, Boot(), SILENT, place.slowness)
+    run(["install", "-D", "-m", "644", "-t", str(settings_folder), str(received.folder / f"{name}.nspawn")], timeout=30)
+    machine = Machine(name, Path("/var/lib/machines") / name, Boot(), SILENT, place.slowness)
     try:
-        run(["systemctl", "start", f"systemd-nspawn@{WEB}"], timeout=place.limit(90))
+        run(["systemctl", "start", f"systemd-nspawn@{name}"], timeout=place.limit(90))
         machine.judge()
         ctl.shell(machine)
         deadline = time.monotonic() + place.limit(10)
-        page = (directory / "var/www" / WEB / "index.html").read_text()
-        while (served := host(WEB).run("curl -sf http://localhost/")).stdout != page:
+        while received.page not in (served := host(name).run(received.asked)).stdout:
             assert time.monotonic() < deadline, served
     finally:
-        run(["systemctl", "stop", f"systemd-nspawn@{WEB}"], timeout=place.limit(90), check=False)
-        (settings_folder / f"{WEB}.nspawn").unlink(missing_ok=True)
+        run(["systemctl", "stop", f"systemd-nspawn@{name}"], timeout=place.limit(90), check=False)
+        (settings_folder / f"{name}.nspawn").unlink(missing_ok=True)

@@ -11,24 +11,7 @@ from typing import Protocol
 
 from pipeline.machine.nspawn import container
 
-_MOUNT = """\
-set -eu
-root=$1; shift
-mount -t proc proc "$root/proc" 2>/dev/null || mount --rbind /proc "$root/proc"
-mount --rbind /dev "$root/dev"
-mount -t tmpfs tmpfs "$root/run"
-mkdir "$root/run/lock"
-while [ "$1" != -- ]; do
-    mode=$1 from=$2 to=$root$3; shift 3
-    [ -d "$to" ] || mkdir -p "$to"
-    mount --bind "$from" "$to"
-    [ "$mode" = rw ] || mount -o remount,bind,ro "$to"
-done
-shift
-rm -f "$root/etc/resolv.conf"
-cat /etc/resolv.conf > "$root/etc/resolv.conf"
-exec chroot "$root" "$@"
-"""
+_SCRIPT = Path(__file__).with_name("enter.sh")
 
 
 class Enter(Protocol):
@@ -51,4 +34,4 @@ def chroot(root: Path, binds: Mapping[str, Path], shown: Mapping[str, Path]) -> 
     mounts = [word for where, path in binds.items() for word in ("rw", str(path), where)]
     mounts += [word for where, path in shown.items() for word in ("ro", str(path), where)]
     apart = ["unshare", "--mount", "--propagation=private", "--"]
-    return [*apart, "sh", "-c", _MOUNT, "enter", str(root), *mounts, "--"]
+    return [*apart, "sh", str(_SCRIPT), str(root), *mounts, "--"]

@@ -32,6 +32,7 @@ def no_questions(tree: Path) -> None:
     """Masks what would wait for an answer at the console of each machine's first boot (systemd-firstboot(1))."""
     if (tree / "usr/lib/systemd/system/systemd-firstboot.service").exists():
         mask = tree / "etc/systemd/system/systemd-firstboot.service"
+        mask.parent.mkdir(parents=True, exist_ok=True)
         mask.unlink(missing_ok=True)
         mask.symlink_to("/dev/null")
 

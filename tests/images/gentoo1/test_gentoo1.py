@@ -12,7 +12,17 @@ def test_it_is_a_gentoo(machine: Host) -> None:
 
 
 def test_hello_was_built_as_the_host_profile_asks(machine: Host) -> None:
-    assert machine.run("hello").rc == 0
+    said = machine.run("hello")
+    assert "HELLO" in said.stdout, "its flag `loud` is set in package.use of the profile"
+    assert "built for debugging" not in said.stderr, "its flag `debug` is masked in use.mask"
+
+
+def test_the_pair_was_mended_after_its_cycle_was_opened(machine: Host) -> None:
+    assert "glyph known: yes" in machine.run("hello").stdout
+
+
+def test_hello_listens(machine: Host) -> None:
+    assert machine.service("hello.socket").is_running
 
 
 @pytest.mark.parametrize(("library", "needs"), [("glyph", "shaper"), ("shaper", "glyph")])

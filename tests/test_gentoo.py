@@ -1,0 +1,89 @@
+"""Gentoo on a host with ZFS and systemd: the builder root is a clone, entered with systemd-nspawn.
+
+(The image gentoo1 is merged by the machine outside of the appliance, where that is ten times faster.)
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.place import Place
+from tests.conftest import REPOSITORY, Sessions
+
+MADE = REPOSITORY / "tests/images/gentoo1/made"
+
+DEFINITION = f"""
+[bootstrap]
+method = "gentoo"
+profile = "local:host/gentoo1"
+main_repository = "tiny"
+sets = SETS
+[bootstrap.builder]
+tarball = "{MADE}/builder.tar.zst"
+[[bootstrap.repositories]]
+name = "tiny"
+folder = "{MADE}/tiny"
+[[bootstrap.repositories]]
+name = "local"
+folder = "{REPOSITORY}/tests/gentoo/overlay"
+"""
+
+
+@pytest.fixture
+def gentoo(sessions: Sessions) -> Callable[[str, list[str]], Sessions]:
+    """Sessions with a Gentoo image of that name and of these sets."""
+    if not (MADE / "builder.tar.zst").exists():
+        pytest.fail(f"{MADE} holds no builder: run with the image, `pytest --image gentoo1`, first")
+
+    def made(name: str, sets: list[str]) -> Sessions:
+        sessions.image(name, DEFINITION.replace("SETS", str(sets).replace("'", '"')))
+        return sessions
+
+    return made
+
+
+def merged(place: Place) -> list[str]:
+    """The datasets of builders' clones and plans that are left."""
+    names = subprocess.run(["zfs", "list", "-Hro", "name", place.layout.boots], capture_output=True, text=True).stdout
+    return [name for name in names.split() if name.endswith((".builder", ".plan"))]
+
+
+def test_a_plan_is_shown_and_nothing_is_merged(gentoo: Callable[[str, list[str]], Sessions], place: Place) -> None:
+    sessions = gentoo("planned", ["media-libs/glyph", "media-libs/shaper"])
+    ended = sessions.run("--plan", "-k", "cycles")
+    assert ended.outcomes("SKIPPED") == ["cycles"], ended.output
+    assert "1 cycle, 1 break" in ended.output
+    assert "Completed" not in (sessions.artifacts / "logs/planned.log").read_text()
+    assert merged(place) == []
+
+
+def test_what_is_merged_lands_in_the_tree_and_not_in_this_machine(
+    gentoo: Callable[[str, list[str]], Sessions], place: Place
+) -> None:
+    sessions = gentoo("merged", ["sys-apps/baselayout"])
+    ended = sessions.run("-k", "dataset or bootstrap or cycles", "--max-age=0")
+    assert ended.outcome("cycles") == "PASSED", ended.output
+    log = (sessions.artifacts / "logs/merged.log").read_text()
+    assert "systemd-nspawn" in log
+    assert "sys-apps/baselayout" in log
+    assert merged(place) == []
+    assert not Path("/var/db/pkg").exists() and not Path("/etc/portage").exists(), "merged into the host"
+    assert shutil.which("emerge") is None
+
+
+def test_a_profile_that_does_not_exist_is_told_with_the_nearest(
+    gentoo: Callable[[str, list[str]], Sessions],
+) -> None:
+    sessions = gentoo("lost", ["@system"])
+    file = sessions.images / "lost/image.toml"
+    file.write_text(file.read_text().replace("local:host/gentoo1", "local:host/gentoo2"))
+    ended = sessions.run("-k", "cycles")
+    assert ended.outcomes("FAILED") == ["cycles"], ended.output
+    assert 'bootstrap.profile of image.toml: "local:host/gentoo2": repository local has no such profile' in ended.output
+    assert "the nearest: local:host/gentoo1" in ended.output
+    assert "Traceback" not in ended.output
