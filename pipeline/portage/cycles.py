@@ -22,7 +22,7 @@ BUILD: frozenset[str] = frozenset({"buildtime", "buildtime_slot_op"})
 HARD: frozenset[str] = BUILD | {"runtime", "runtime_slot_op"}
 """Kinds that take part in a cycle: Portage lets go of the others by itself (DepPrioritySatisfiedRange)."""
 
-_CPV = re.compile(r"(?P<category>[^/\s]+)/(?P<name>[^/\s]+?)-(?P<version>\d[^-\s]*(?:-r\d+)?)")
+_CPV = re.compile(r"(?P<category>[^/\s]+)/(?P<name>[^/\s-][^/\s]*?)-(?P<version>\d[^-\s]*(?:-r\d+)?)")
 
 
 @dataclass(frozen=True, order=True)

@@ -234,7 +234,7 @@ def test_a_memory_that_is_wrong_does_no_harm(world: World, tmp_path: Path) -> No
 
 
 def test_a_killed_emerge_costs_the_next_run_nothing(world: World, tmp_path: Path) -> None:
-    """SIGKILL to all processes in the middle of a merge, while a member is half-built: the next run mends it."""
+    """SIGKILL in the middle of a merge, while a member of the ring is half-built: the next run mends it."""
     world.library("font", must=["shape"], full=["shape/font"])
     world.library("shape", may=["font"])
     gate = tmp_path / "gate"
@@ -244,7 +244,7 @@ def test_a_killed_emerge_costs_the_next_run_nothing(world: World, tmp_path: Path
     code = f"from pathlib import Path; from tests.portage.test_rings import again; again(Path({str(world.folder)!r}))"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], start_new_session=True)
     wait_for(gate)
-    process.kill()  # emerge and its children hang on a leash: they go with it
+    process.kill()  # emerge hangs on a leash, and gets it, too
     process.wait()
     time.sleep(1)
     ebuild.write_text(text)

@@ -183,7 +183,7 @@ class World:
         }  # fmt: skip
         return Emerge(
             str(self.target), self.target, builder=self.builder, programs=str(self.builder / "bin"), options=options,
-            environment=env, log=log, limit=300,
+            environment=env, log=log, limit=1800,
         )  # fmt: skip
 
     def needed(self, name: str) -> set[str]:
