@@ -108,7 +108,7 @@ class Workspace:
     def looking(self) -> Iterator[Path]:
         """A clone of the bootstrap, mounted, that is thrown away."""
         dataset = f"{self.place.layout.boots}/{machine_name(self.image.name)}.plan"
-        self.zfs.clone(self.bootstrap, dataset, marks=OWNER)
+        self.zfs.clone(self.bootstrap, dataset, marks=of_this_process())
         try:
             with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
                 yield tree
@@ -160,7 +160,7 @@ class Workspace:
         """A clone of the candidate, mounted, to boot from: (name of the machine, directory). Destroyed afterwards."""
         machine = machine_name(self.image.name)
         dataset = f"{self.place.layout.boots}/{machine}"
-        self.zfs.clone(self.candidate, dataset, marks=OWNER)
+        self.zfs.clone(self.candidate, dataset, marks=of_this_process())
         try:
             with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as directory:
                 yield machine, directory
@@ -222,6 +222,20 @@ class Workspace:
         self._locks.close()
 
 
+def of_this_process() -> dict[str, str]:
+    """The marks of a dataset that nobody needs when this process is gone."""
+    return {**OWNER, "process": _identity(os.getpid())}
+
+
+def _identity(pid: int) -> str:
+    """A process, told from all others that had its number: an appliance, restored from one state, gives them again."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return f"{pid}:{stat.rpartition(')')[2].split()[19]}"  # starttime, of proc(5)
+
+
 def machine_name(image: str) -> str:
     """The name of the machine that is verified: the image's and the process's, so that it clashes with no other."""
     suffix = f"-gs{os.getpid()}"
@@ -267,14 +281,15 @@ def _refuse_foreign(zfs: Zfs, dataset: str) -> None:
 def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
     """Clears machines, mounts and datasets that dead builds of this image left; its lock is held.
 
-    Machines' names end in the process that made them, so those of living processes (other tests of ours that boot
-    clones of this image) are left alone.
+    Clones say which process made them, so those of living processes (other tests of ours that boot clones of this
+    image) are left alone.
     """
     stop_prefix = f"{image.name}-gs"
     for entry in zfs.entries(place.layout.boots, depth=1):
         name = entry.name.rsplit("/", 1)[1]
-        process = name.removeprefix(stop_prefix).partition(".")[0]  # NAME-gsPID.builder is a builder root's clone
-        if name.startswith(stop_prefix) and entry.kind == "filesystem" and not _alive(process):
+        process = entry.properties.get("process", "")
+        alive = process != "" and _identity(int(process.partition(":")[0])) == process
+        if name.startswith(stop_prefix) and entry.kind == "filesystem" and not alive:
             stop_machines_of(name, zfs.log)
             _unmount_all(entry.name)
             zfs.destroy(entry.name)

@@ -23,7 +23,7 @@ from pipeline.errors import CommandFailed, GoldspawnError, PlaceError
 PREFIX = "org.goldspawn:"
 """Prefix of our user properties (zfsprops(7): a module prefix with a colon)."""
 
-MARKS = ("owner", "stage", "inputs", "made", "tree", "cycles")
+MARKS = ("owner", "stage", "inputs", "made", "tree", "cycles", "process")
 """All of our user properties, without the prefix."""
 
 FULL = ("No space left on device", "Disk quota exceeded")

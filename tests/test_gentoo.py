@@ -47,10 +47,10 @@ def gentoo(sessions: Sessions) -> Callable[[str, list[str]], Sessions]:
     return made
 
 
-def merged(place: Place) -> list[str]:
-    """The datasets of builders' clones and plans that are left."""
+def left(name: str, place: Place) -> list[str]:
+    """The clones of an image and of its builder that are left."""
     names = subprocess.run(["zfs", "list", "-Hro", "name", place.layout.boots], capture_output=True, text=True).stdout
-    return [name for name in names.split() if name.endswith((".builder", ".plan"))]
+    return [one for one in names.split() if f"/{name}-gs" in one]
 
 
 def test_a_plan_is_shown_and_nothing_is_merged(gentoo: Callable[[str, list[str]], Sessions], place: Place) -> None:
@@ -59,7 +59,7 @@ def test_a_plan_is_shown_and_nothing_is_merged(gentoo: Callable[[str, list[str]]
     assert ended.outcomes("SKIPPED") == ["cycles"], ended.output
     assert "1 cycle, 1 break" in ended.output
     assert "Completed" not in (sessions.artifacts / "logs/planned.log").read_text()
-    assert merged(place) == []
+    assert left("planned", place) == []
 
 
 def test_what_is_merged_lands_in_the_tree_and_not_in_this_machine(
@@ -71,7 +71,7 @@ def test_what_is_merged_lands_in_the_tree_and_not_in_this_machine(
     log = (sessions.artifacts / "logs/merged.log").read_text()
     assert "systemd-nspawn" in log
     assert "sys-apps/baselayout" in log
-    assert merged(place) == []
+    assert left("merged", place) == []
     assert not Path("/var/db/pkg").exists() and not Path("/etc/portage").exists(), "merged into the host"
     assert shutil.which("emerge") is None
 

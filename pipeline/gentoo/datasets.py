@@ -22,7 +22,7 @@ from pipeline.gentoo.enter import nspawn
 from pipeline.gentoo.store import Store
 from pipeline.gentoo.workshop import Workshop
 from pipeline.tarball import BUILDER, fetch, unpack
-from pipeline.workspace import OWNER, locked, machine_name
+from pipeline.workspace import OWNER, locked, machine_name, of_this_process
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def _clone(build: Build, builder: Builder, tars: Path) -> Iterator[Path]:
     """A clone of the builder root, mounted; destroyed after the block."""
     origin = _origin(build, builder, tars)
     dataset = f"{build.place.layout.boots}/{machine_name(build.image.name)}.builder"
-    build.zfs.clone(origin, dataset, marks=OWNER)
+    build.zfs.clone(origin, dataset, marks=of_this_process())
     try:
         with build.zfs.mounted(dataset, build.place.mountpoint(dataset)) as root:
             yield root

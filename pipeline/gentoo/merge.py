@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.bootstrap.gentoo import Gentoo
 from pipeline.gentoo.workshop import Workshop
 from pipeline.portage import Options, Outcome, Plan, resolve
 from pipeline.portage import plan as planned
@@ -26,19 +25,19 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
     emerge = workshop.emerge(tree)
     if workshop.settings.first_pass == "nodeps":
         emerge.merge("--nodeps", "--buildpkg=n", "@system")
-    outcome = resolve(emerge, workshop.settings.sets, _options(workshop.settings), say=workshop.log.line)
+    outcome = resolve(emerge, workshop.settings.sets, _options(workshop), say=workshop.log.line)
     emerge.merge("--depclean", "--with-bdeps=n")
     return outcome
 
 
 def merge_packages(workshop: Workshop, tree: Path, atoms: Sequence[str]) -> Outcome:
     """Merges atoms into a tree that has its sets, and adds them to its world file. Raises as `merge_sets`."""
-    return resolve(workshop.emerge(tree), atoms, _options(workshop.settings), say=workshop.log.line)
+    return resolve(workshop.emerge(tree), atoms, _options(workshop), say=workshop.log.line)
 
 
 def plan(workshop: Workshop, tree: Path) -> Plan:
     """How the cycles of the image's sets would be opened: merges nothing."""
-    return planned(workshop.emerge(tree), workshop.settings.sets, _options(workshop.settings))
+    return planned(workshop.emerge(tree), workshop.settings.sets, _options(workshop))
 
 
 def as_mark(outcome: Outcome) -> str:
@@ -50,5 +49,5 @@ def as_mark(outcome: Outcome) -> str:
     return text if len(text) <= _ROOM else json.dumps({**told, "rebuilt": [], "failed": [], "breaks": []})
 
 
-def _options(settings: Gentoo) -> Options:
-    return Options(binaries=settings.binary != "never")
+def _options(workshop: Workshop) -> Options:
+    return Options(binaries=workshop.settings.binary != "never", memory=workshop.memory())

@@ -7,6 +7,7 @@ does not hold (a stage3 comes without the Gentoo repository). They are kept in t
 from __future__ import annotations
 
 import configparser
+import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,18 @@ def folders(workshop: Workshop) -> dict[str, Path]:
             there = inside.is_dir() and any(inside.iterdir())
             found[name] = inside if there else _Synced(workshop, name).bring(None)
     return found
+
+
+def state(folder: Path) -> str:
+    """What tells one state of a repository from another: its commit, its timestamp, or its ebuilds and their times."""
+    for name in ("metadata/timestamp.chk", "metadata/timestamp.x"):
+        if (folder / name).is_file():
+            return (folder / name).read_text(errors="replace").strip()
+    head = folder / ".git/HEAD"
+    if head.is_file() and not head.read_text().startswith("ref:"):
+        return head.read_text().strip()
+    ebuilds = sorted((path.name, path.stat().st_mtime_ns) for path in folder.rglob("*.ebuild"))
+    return hashlib.sha256(repr(ebuilds).encode()).hexdigest()
 
 
 def _configured(root: Path) -> dict[str, str]:

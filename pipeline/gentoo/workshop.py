@@ -5,9 +5,12 @@ Where its tree comes from, datasets or plain folders, is the matter of `datasets
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.bootstrap.gentoo import Gentoo
@@ -18,7 +21,7 @@ from pipeline.gentoo.counting import Counting
 from pipeline.gentoo.enter import Enter
 from pipeline.gentoo.store import Store
 from pipeline.image import Image
-from pipeline.portage import Emerge, configuration
+from pipeline.portage import Emerge, Memory, configuration
 
 TARGET = "/mnt/goldspawn"
 """Where a builder sees the tree into which it merges."""
@@ -62,7 +65,7 @@ class Workshop:
                 "bootstrap.builder of image.toml: that root has no emerge", hint="a stage3 tarball has one"
             )
         self._configure()
-        known = repositories.folders(self)
+        known = self._repositories
         configuration.check_profile(self.settings.profile, known, key="bootstrap.profile")
         binds = {
             TARGET: tree,
@@ -84,6 +87,18 @@ class Workshop:
             log=Counting(self.log),
             slowness=self.slowness,
         )
+
+    def memory(self) -> Memory:
+        """Where plans are remembered: for these settings, and for repositories in this state."""
+        told = [
+            repr(self.settings),
+            sorted((name, repositories.state(one)) for name, one in self._repositories.items()),
+        ]
+        return Memory(self.store.plans, hashlib.sha256(json.dumps(told).encode()).hexdigest())
+
+    @cached_property
+    def _repositories(self) -> dict[str, Path]:
+        return repositories.folders(self)
 
     def _configure(self) -> None:
         """Tells the builder's own Portage of the image's repositories: what BDEPEND names may come from them."""
