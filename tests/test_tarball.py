@@ -142,7 +142,7 @@ def test_a_signature_of_other_bytes_is_refused(stage: Path, tmp_path: Path) -> N
 
 def test_a_tarball_without_its_signature_is_refused(stage: Path, tmp_path: Path) -> None:
     (tmp_path / "release.asc").touch()
-    with pytest.raises(InputError, match="there is no signature beside stage3.tar.xz"):
+    with pytest.raises(InputError, match="there is no signature beside"):
         take(Tarball("stage3.tar.xz", key="release.asc"), tmp_path)
 
 
