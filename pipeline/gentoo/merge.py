@@ -24,9 +24,12 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
     """
     emerge = workshop.emerge(tree)
     if workshop.settings.first_pass == "nodeps":
-        emerge.merge("--nodeps", "--buildpkg=n", "@system")
+        # Everything in, unordered; then again, in order, against what is there.
+        emerge.merge("--nodeps", "--oneshot", "--buildpkg=n", "@system")
+        emerge.merge("--oneshot", "--usepkg=n", "@system")
     outcome = resolve(emerge, workshop.settings.sets, _options(workshop), say=workshop.log.line)
     emerge.merge("--depclean", "--with-bdeps=n")
+    emerge.merge("@preserved-rebuild")
     return outcome
 
 
