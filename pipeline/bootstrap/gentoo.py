@@ -128,8 +128,8 @@ class Gentoo(Settings):
     first_pass: Annotated[
         FirstPass,
         Field(
-            description="What is merged before the sets: nothing, or all of @system without regard to dependencies, and "
-            "then again, in order.",
+            description="What is merged before the sets: nothing, or all of @system without regard to dependencies, "
+            "and then again, in order.",
             json_schema_extra={"enum": ["none", "nodeps"]},
         ),
     ] = "none"

@@ -27,8 +27,8 @@ PORTAGE = "portage==3.0.83"
 SUITE = "trixie"
 
 PACKAGES = (
-    "bash", "binutils", "bzip2", "file", "gawk", "gcc", "libc6-dev", "make", "mount", "patch", "pax-utils", "python3",
-    "wget", "xz-utils", "zstd",
+    "bash", "binutils", "bzip2", "file", "gawk", "gcc", "git", "libc6-dev", "make", "mount", "patch", "pax-utils",
+    "python3", "wget", "xz-utils", "zstd",
 )  # fmt: skip
 """What a stage3 has of what ebuilds use, besides Debian's essential packages."""
 
