@@ -16,6 +16,9 @@ from pipeline.image import Image
 from pipeline.inputs import Keys, keys
 from pipeline.place import Place
 from pipeline.progress import Progress, report
+from pipeline.prune import Limits
+from pipeline.reuse import Policy
+from pipeline.verified import Verdict
 from pipeline.zfs import Zfs
 
 STAGES = ("dataset", "bootstrap", "cycles", "profile", "boot", "machinectl", "acceptance", "snapshot")
@@ -30,21 +33,31 @@ LAST_CHECKS = ("machinectl_poweroff", "snapshot")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked of a run: `artifacts` (folder), `export`, `max_age` of reused work in seconds, and whether
-    to `plan` only: how build cycles would be opened.
+    """What the user asked of a run: `artifacts` (folder), whether to `export`, what may be reused, whether to `plan`
+    only (how build cycles would be opened), to `reverify` what passed before, to `bisect` what does not boot, and
+    within which `limits` the cache is kept.
+
+    `tars` is the folder that keeps root file systems as tars. `taken` is why the world was not looked at, if that was
+    the wish: "frozen" or "offline".
     """
 
     artifacts: Path
+    tars: Path
     export: bool = True
-    max_age: float = 86400.0
+    policy: Policy = field(default_factory=Policy)
     plan: bool = False
+    reverify: bool = False
+    bisect: bool = False
+    limits: Limits = field(default_factory=Limits)
+    taken: str = ""
 
 
 @dataclass
 class Build:
     """One image in one place.
 
-    `notes` has a line for each stage that has something to say (for the summary), `journal` the verified machine's.
+    `notes` has a line for each stage that has something to say (for the summary), `journal` the verified machine's,
+    `verdict` that of an earlier run which still holds.
     """
 
     image: Image
@@ -56,6 +69,7 @@ class Build:
     started: float = field(default_factory=time.time)
     notes: dict[str, str] = field(default_factory=dict)
     journal: str = ""
+    verdict: Verdict | None = None
     _stage: str = ""
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import time
 import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pipeline.artifact import folder, manifest, packages, receive, stream, tree
 from pipeline.build import Build
 from pipeline.command import output
 from pipeline.machine import settings_file
+from pipeline.world import from_text
 
 _MARK = "tree"
 """The user property of a snapshot in which the digest of its tree stands: it stays right, as snapshots never change."""
@@ -73,6 +75,8 @@ def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Man
             packages=listed,
             receive=receive.command(image.name, file),
             cycles=json.loads(told["cycles"]) if "cycles" in told else None,
+            world=_world(build, told.get("world", "")),
+            verified=datetime.fromtimestamp(build.verdict.time if build.verdict is not None else time.time(), UTC),
         )
         made.save(partial)
         receive.save(made, partial)
@@ -95,6 +99,16 @@ def _contents(build: Build, snapshot: str, known: str | None) -> tuple[manifest.
             zfs.mark(snapshot, {_MARK: known})
     sha256, entries, size = known.split(":")
     return manifest.Tree(sha256, int(entries), int(size)), listed
+
+
+def _world(build: Build, text: str) -> manifest.World:
+    looked = cast(Literal["frozen", "offline"], build.wishes.taken) if build.wishes.taken else None
+    sources = from_text(text) or ()
+    recent = "recent" if build.wishes.policy.max_age else "current"
+    return manifest.World(
+        looked or cast(Literal["current", "recent"], recent),
+        tuple(manifest.Source(one.kind, one.uri, one.state) for one in sources),
+    )
 
 
 def _versions(openzfs: str) -> manifest.Versions:

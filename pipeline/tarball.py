@@ -7,6 +7,9 @@ the appliance asks the process that started it to run that very function (facts/
 from __future__ import annotations
 
 import os
+import re
+import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +21,16 @@ from pipeline.command import BuildLog, run
 from pipeline.errors import GoldspawnError
 from pipeline.image import Image, load
 from pipeline.inputs import keys
+from pipeline.world import Source, as_text, from_text, moved, remotes
 from pipeline.zfs import FULL, room_explained
 
 ERRAND = "bootstrap"
 BOOTSTRAP, BUILDER, MERGED = "bootstrap", "builder", "merged"
 """The tars that an image can need: its root file system as its method leaves it, the root which builds packages for it,
 and its root file system with all of those merged."""
+
+_KEPT = 14 * 86400.0
+"""Seconds for which a tar is kept that nobody asks for."""
 
 INSIDE = "GOLDSPAWN_INSIDE"
 """Set in a session that runs inside the appliance: the folder it shares with the outer machine."""
@@ -44,8 +51,9 @@ def register(part: str, maker: Maker) -> None:
 
 
 def fetch(image: Image, part: str = BOOTSTRAP, *, folder: Path, max_age: float, log: BuildLog, slowness: float) -> Path:
-    """A root file system of the image's as a tar: one of at most `max_age` seconds, or a new one.
+    """A root file system of the image's as a tar: one that is there and holds, or a new one.
 
+    One holds that is less than `max_age` seconds old, or whose world has not moved; none, with a `max_age` below 0.
     `folder` keeps the tars. Raises what the method raises.
     """
     tar = ask(image, part, max_age=max_age, log=log)
@@ -96,17 +104,58 @@ def make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLog
     tar = folder / f"{dict(zip((BOOTSTRAP, BUILDER, MERGED), known.of_tars, strict=True))[part]}.tar"
     with FileLock(tar.with_suffix(".lock")):
         for old in folder.glob("*.tar"):
-            if time.time() - old.stat().st_mtime > max(max_age, 86400.0):
-                old.unlink(missing_ok=True)
-        if tar.exists() and time.time() - tar.stat().st_mtime < max_age:
+            if old != tar and time.time() - old.stat().st_mtime > _KEPT:
+                _forget(old)
+        if tar.exists() and _holds(tar, max_age):
             log.line(f"{part}: reuses {tar.name}")
             return tar
+        _forget(tar)
+        world = remotes(image.bootstrap.remotes) + image.bootstrap.unseen() if part == MERGED else ()
         started = time.monotonic()
         _MAKERS[part](image, tar, log=log, max_age=max_age, slowness=slowness)
         if not tar.exists():
             raise GoldspawnError(f"bootstrap method {image.bootstrap.method} made no {tar}")
+        if part != MERGED:
+            world = _world(image, tar)
+        _beside(tar).write_text(as_text(world))
         log.line(f"{part}: {tar.stat().st_size / 1e6:.0f} MB in {time.monotonic() - started:.0f} s")
     return tar
+
+
+def _beside(tar: Path) -> Path:
+    """The file that says which world a tar was drawn from."""
+    return tar.with_suffix(".world")
+
+
+def _forget(tar: Path) -> None:
+    for path in (_beside(tar), tar):
+        path.unlink(missing_ok=True)
+
+
+def _holds(tar: Path, max_age: float) -> bool:
+    if max_age < 0:
+        return False
+    if time.time() - tar.stat().st_mtime < max_age:
+        return True
+    sources = from_text(_beside(tar).read_text()) if _beside(tar).exists() else None
+    return sources is not None and not moved(sources)
+
+
+def _world(image: Image, tar: Path) -> tuple[Source, ...]:
+    """What the packages of a tar came from: told by the few files in it that its package manager keeps."""
+    with tempfile.TemporaryDirectory(prefix="goldspawn-world-") as folder, tarfile.open(tar) as archive:
+        for member in archive:
+            if member.isfile() and _TELLING.fullmatch(member.name):
+                file = Path(folder) / member.name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                content = archive.extractfile(member)
+                assert content is not None
+                file.write_bytes(content.read())
+                os.utime(file, (member.mtime, member.mtime))  # an index's time is its server's
+        return image.bootstrap.world(Path(folder))
+
+
+_TELLING = re.compile(r"(\./)?(etc/apt/sources\.list.*|var/lib/apt/lists/[^/]*Release)")
 
 
 def _bootstrap(image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None:

@@ -1,11 +1,12 @@
 """The datasets of one image: what is there, what of it still holds, and how a tree becomes candidate and golden.
 
-`plan` decides from a listing alone; `Workspace` acts. ZFS is the one store of state: every snapshot of ours says in
-its user properties which stage it ends, from which inputs, and when its packages were fetched.
+`reuse` decides from a listing alone; `Workspace` acts. ZFS is the one store of state: every snapshot of ours says in
+its user properties which stage it ends, from which inputs, and in which state the world was from which its packages
+came.
 
-    BASE/bootstrap/KEY-TIME@tree     a root file system as the distribution leaves it; for Gentoo a clone of that as
-                                     well, into which the sets are merged
-    BASE/work/IMAGE[@candidate]      the image's tree, a clone of that; sealed when the snapshot is there
+    BASE/bootstrap/KEY-TIME@tree     a layer: a root file system as the distribution leaves it; a clone of that, into
+                                     which Gentoo's sets are merged; and a clone of either with the image's packages
+    BASE/work/IMAGE[@candidate]      the image's tree, a clone of the last layer; sealed when the snapshot is there
     BASE/golden/IMAGE@VERSION        the same dataset, moved here when it was verified
     BASE/boot/MACHINE                a clone of a candidate that boots
 """
@@ -15,8 +16,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,46 +27,26 @@ from pipeline.image import Image
 from pipeline.inputs import Keys
 from pipeline.machine.unit import stop_machines_of
 from pipeline.place import RUN, Place
-from pipeline.zfs import Entry, Zfs, ZfsError, mounts_of, unmount
+from pipeline.reuse import LAYERS, Policy, Start, ago, newest, plan, reads_mark
+from pipeline.world import Source, as_text, moved
+from pipeline.zfs import Zfs, ZfsError, mounts_of, unmount
 
 OWNER = {"owner": "goldspawn"}
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a build starts: `stage` is the last one whose work is valid ("" for none), `snapshot` what it left."""
+@dataclass
+class Filling:
+    """A layer that is being made: its mounted `tree`, and `marks` for the snapshot that will end it."""
 
-    stage: str
-    snapshot: str = ""
-    age: float = 0.0
-
-    def __str__(self) -> str:
-        if not self.stage:
-            return "starts from nothing"
-        return f"starts after {self.stage}, made {_ago(self.age)}"
-
-
-def plan(entries: Sequence[Entry], keys: Keys, *, now: float, max_age: float) -> Start:
-    """The newest stage whose inputs are those of `keys`, and whose packages are at most `max_age` seconds old."""
-    for stage, key in (("candidate", keys.candidate), ("cycles", keys.cycles), ("bootstrap", keys.bootstrap)):
-        if key and (found := _newest(entries, stage, key, now=now, max_age=max_age)).stage:
-            return found
-    return Start("")
-
-
-def _newest(entries: Sequence[Entry], stage: str, key: str, *, now: float, max_age: float) -> Start:
-    """The youngest snapshot that ends `stage` with these inputs, or none."""
-    ages = [
-        (now - float(entry.properties.get("made", "0")), entry.name)
-        for entry in entries
-        if entry.kind == "snapshot" and entry.properties.get("stage") == stage and entry.properties.get("inputs") == key
-    ]
-    valid = sorted(pair for pair in ages if pair[0] < max_age)
-    return Start(stage, valid[0][1], valid[0][0]) if valid else Start("")
+    tree: Path
+    marks: dict[str, str] = field(default_factory=dict)
 
 
 class Workspace:
-    """The datasets of one image, opened and locked by `open_workspace`."""
+    """The datasets of one image, opened and locked by `open_workspace`.
+
+    `snapshots` has what each stage left that holds: the one from which this build starts, and those made since.
+    """
 
     def __init__(self, image: Image, place: Place, keys: Keys, zfs: Zfs, start: Start, locks: contextlib.ExitStack):
         self.image = image
@@ -73,42 +54,101 @@ class Workspace:
         self.keys = keys
         self.zfs = zfs
         self.start = start
-        self.candidate = start.snapshot if start.stage == "candidate" else ""
-        self.merged = start.snapshot if start.stage == "cycles" else ""
-        self.bootstrap = start.snapshot if start.stage == "bootstrap" else ""
+        self.snapshots = {start.stage: start.snapshot} if start.stage else {}
+        self._opened = int(time.time())
+        self._marks: dict[str, Mapping[str, str]] = {}
         self._locks = locks
+        self._base = ""
 
     @property
     def tree(self) -> str:
         """The dataset in which the image's tree is made."""
         return f"{self.place.layout.work}/{self.image.name}"
 
-    @contextlib.contextmanager
-    def fill_bootstrap(self) -> Iterator[Path]:
-        """A new dataset for a root file system, mounted; when the block ends well it is kept as a bootstrap."""
-        made = int(time.time())
-        with self._fill("bootstrap", self.keys.bootstrap, made, made, origin=None) as tree:
-            yield tree
-        self.bootstrap = self._kept(self.keys.bootstrap, made)
+    @property
+    def candidate(self) -> str:
+        """The sealed snapshot, "" before there is one."""
+        return self.snapshots.get("candidate", "")
 
-    @contextlib.contextmanager
-    def fill_merged(self, *, anew: bool = False) -> Iterator[Path]:
-        """A clone of the bootstrap, mounted, for sets to be merged into; kept as `fill_bootstrap` keeps its own.
+    @property
+    def layer(self) -> str:
+        """The last layer that there is, on which the next stage stands, or the base's candidate; "" for neither."""
+        return next((self.snapshots[stage] for stage in reversed(LAYERS) if stage in self.snapshots), self._base)
 
-        With `anew` it is an empty dataset instead, for a tree in which that was done elsewhere.
+    def stand_on(self, snapshot: str, told: Mapping[str, str]) -> None:
+        """Takes the candidate of another image for what this one is built on, and holds it until this is closed.
+
+        `told` is what that snapshot says of itself.
         """
-        made = int(time.time())
-        age = int(self._told(self.bootstrap)["made"])
-        origin = None if anew else self.bootstrap
-        with self._fill("cycles", self.keys.cycles, made, age, origin=origin) as tree:
-            yield tree
-        self.merged = self._kept(self.keys.cycles, made)
+        self._locks.enter_context(self.zfs.held(snapshot, f"goldspawn-base-{os.getpid()}-{self.image.name}"))
+        self._base = snapshot
+        self._marks[snapshot] = told
+
+    def reused(self, stage: str) -> str:
+        """How old the work of a stage is that needs not be done, in words; "" where it has to be done."""
+        if not self.start.holds(stage):
+            return ""
+        return f"reused (from {ago(time.time() - self.start.made)})"
+
+    def why(self, stage: str) -> str:
+        """Why a stage is made anew, as a note behind what was made."""
+        reason = self.start.why.get(stage, "")
+        return f"; {reason}" if reason else ""
+
+    @contextlib.contextmanager
+    def filling(self, stage: str, *, world: tuple[Source, ...] = (), anew: bool = False) -> Iterator[Filling]:
+        """A new layer, mounted: a clone of the one below, or an empty dataset for the first one and with `anew`.
+
+        When the block ends well it is kept as what ends `stage`. `world` is what is known before of where its packages
+        come from; the tree's own package manager is asked afterwards.
+        """
+        key, below = self.keys.of(stage), self.layer
+        dataset = f"{self.place.layout.bootstraps}/{key}-{int(time.time())}"
+        properties = {"compression": self.image.artifact.compression}
+        if anew or not below:
+            self.zfs.create(dataset, properties=properties, marks=OWNER)
+        else:
+            self.zfs.clone(below, dataset, properties=properties, marks=OWNER)
+        try:
+            with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
+                filling = Filling(tree)
+                yield filling
+                world = (*self.image.bootstrap.world(tree), *world)
+            marks = {"world": as_text(world)} if world else {}
+            self._end(stage, f"{dataset}@tree", key, below, {**marks, **filling.marks})
+        except BaseException:
+            self.zfs.destroy(dataset)
+            raise
+
+    def _end(self, stage: str, snapshot: str, key: str, below: str, marks: Mapping[str, str]) -> None:
+        """Takes the snapshot that ends a stage. What is said of the world and of cycles is true of all above it."""
+        told = self.told(below) if below else {}
+        now = str(int(time.time()))
+        looked = self.start.looked or not below
+        written = {
+            "world": as_text(()),
+            **{name: told[name] for name in ("world", "cycles") if name in told},
+            **marks,
+            "stage": stage,
+            "inputs": key,
+            "made": now,
+            "current": now if looked else told.get("current", "0"),
+        }
+        self.zfs.snapshot(snapshot, marks=written)
+        self._marks[snapshot] = written
+        self.snapshots[stage] = snapshot
+
+    def told(self, snapshot: str) -> Mapping[str, str]:
+        """What a snapshot of ours says of itself."""
+        if snapshot not in self._marks:
+            self._marks[snapshot] = next(iter(self.zfs.entries(snapshot, depth=0))).properties
+        return self._marks[snapshot]
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[Path]:
-        """A clone of the bootstrap, mounted, that is thrown away."""
+        """A clone of the last layer, mounted, that is thrown away."""
         dataset = f"{self.place.layout.boots}/{machine_name(self.image.name)}.plan"
-        self.zfs.clone(self.bootstrap, dataset, marks=of_this_process())
+        self.zfs.clone(self.layer, dataset, marks=of_this_process())
         try:
             with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
                 yield tree
@@ -116,44 +156,14 @@ class Workspace:
             self.zfs.destroy(dataset)
 
     @contextlib.contextmanager
-    def _fill(self, stage: str, key: str, now: int, made: int, *, origin: str | None) -> Iterator[Path]:
-        """A dataset BOOTSTRAPS/KEY-NOW, new or a clone, mounted; then a snapshot of it that ends `stage`.
-
-        `made` is when its packages were fetched: what a clone holds is as old as its origin.
-        """
-        dataset = f"{self.place.layout.bootstraps}/{key}-{now}"
-        properties = {"compression": self.image.artifact.compression}
-        if origin is None:
-            self.zfs.create(dataset, properties=properties, marks=OWNER)
-        else:
-            self.zfs.clone(origin, dataset, properties=properties, marks=OWNER)
-        try:
-            with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
-                yield tree
-            self.zfs.snapshot(f"{dataset}@tree", marks={"stage": stage, "inputs": key, "made": str(made)})
-        except BaseException:
-            self.zfs.destroy(dataset)
-            raise
-
-    def _kept(self, key: str, now: int) -> str:
-        return f"{self.place.layout.bootstraps}/{key}-{now}@tree"
-
-    def _told(self, snapshot: str) -> Mapping[str, str]:
-        """What a snapshot of ours says of itself: when its packages were fetched (`made`, Unix time), and more."""
-        return next(entry for entry in self.zfs.entries(snapshot) if entry.name == snapshot).properties
-
-    @contextlib.contextmanager
     def fill_tree(self) -> Iterator[Path]:
-        """A clone of the bootstrap, mounted; when the block ends well it is sealed as the candidate snapshot."""
-        self.zfs.destroy(self.tree)
-        origin = self.merged or self.bootstrap
-        told = self._told(origin)
-        self.zfs.clone(origin, self.tree, properties={"compression": self.image.artifact.compression}, marks=OWNER)
+        """A clone of the last layer, mounted; when the block ends well it is sealed as the candidate snapshot."""
+        self._retire(self.tree)
+        below = self.layer
+        self.zfs.clone(below, self.tree, properties={"compression": self.image.artifact.compression}, marks=OWNER)
         with self.zfs.mounted(self.tree, self.place.mountpoint(self.tree)) as tree:
             yield tree
-        marks = {**told, "stage": "candidate", "inputs": self.keys.candidate}
-        self.zfs.snapshot(f"{self.tree}@candidate", marks=marks)
-        self.candidate = f"{self.tree}@candidate"
+        self._end("candidate", f"{self.tree}@candidate", self.keys.candidate, below, {"reads": reads_mark(self.keys)})
 
     @contextlib.contextmanager
     def booting_clone(self) -> Iterator[tuple[str, Path]]:
@@ -177,46 +187,46 @@ class Workspace:
         if name == "candidate":
             version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             self.zfs.rename(self.candidate, f"{dataset}@{version}")
-            self.candidate = f"{dataset}@{version}"
+            self.snapshots["candidate"] = f"{dataset}@{version}"
         golden = f"{self.place.layout.golden}/{self.image.name}"
         if dataset != golden:
             _refuse_foreign(self.zfs, golden)
-            self.zfs.destroy(golden)
+            self._retire(golden)
             self.zfs.rename(dataset, golden)
-            self.candidate = f"{golden}@{self.candidate.split('@')[1]}"
+            self.snapshots["candidate"] = f"{golden}@{self.candidate.split('@')[1]}"
         self._prune_bootstraps()
         return self.candidate
 
+    def _retire(self, dataset: str) -> None:
+        """Destroys a dataset of the image's; one on which another image stands moves out of the way instead."""
+        try:
+            self.zfs.destroy(dataset)
+        except ZfsError:
+            aside = f"{self.place.layout.bootstraps}/retired-{self.image.name}-{int(time.time())}"
+            self.zfs.rename(dataset, aside)
+            for entry in self.zfs.entries(aside, depth=1):
+                if entry.kind == "snapshot":
+                    self.zfs.mark(entry.name, {"stage": "retired"})
+
     def _prune_bootstraps(self) -> None:
-        """Destroys bootstraps of these inputs that a newer one has replaced and nothing stands on."""
+        """Destroys layers of these inputs that a newer one has replaced and nothing stands on."""
         entries = self.zfs.entries(self.place.layout.bootstraps, depth=1)
-        for key in filter(None, (self.keys.cycles, self.keys.bootstrap)):  # a clone before its origin
-            mine = f"{self.place.layout.bootstraps}/{key}-"
+        for stage in filter(self.keys.of, reversed(LAYERS)):  # a clone before its origin
+            mine = f"{self.place.layout.bootstraps}/{self.keys.of(stage)}-"
             for dataset in sorted(entry.name for entry in entries if entry.name.startswith(mine))[:-1]:
                 with contextlib.suppress(ZfsError):  # a clone stands on it
                     self.zfs.destroy(dataset)
 
     @contextlib.contextmanager
-    def bootstrapping(self, wait: Callable[[str], None]) -> Iterator[None]:
-        """Keeps others from making the same bootstrap at the same time; looks again whether they just did."""
-        with self._making("bootstrap", self.keys.bootstrap, 300.0, wait) as found:
-            self.bootstrap = self.bootstrap or found
-            yield
-
-    @contextlib.contextmanager
-    def merging(self, wait: Callable[[str], None]) -> Iterator[None]:
-        """As `bootstrapping`, for the sets that are merged into a clone of it."""
-        age = time.time() - float(self._told(self.bootstrap)["made"]) if self.bootstrap else 300.0
-        with self._making("cycles", self.keys.cycles, age + 1.0, wait) as found:
-            self.merged = self.merged or found
-            yield
-
-    @contextlib.contextmanager
-    def _making(self, stage: str, key: str, max_age: float, wait: Callable[[str], None]) -> Iterator[str]:
-        """Holds the lock of a stage's result; yields the one that another run made meanwhile, or ""."""
+    def making(self, stage: str, wait: Callable[[str], None]) -> Iterator[bool]:
+        """Keeps others from making the same layer at the same time; yields whether one of them has just made it."""
+        key = self.keys.of(stage)
         with locked(self.place.lock(f"bootstrap-{key}"), f"{stage} {key}", wait):
             entries = self.zfs.entries(self.place.layout.bootstraps)
-            yield _newest(entries, stage, key, now=time.time(), max_age=max_age).snapshot
+            found = newest(entries, stage, key, since=self._opened)
+            if found is not None:
+                self.snapshots[stage] = found.name
+            yield found is not None
 
     def close(self) -> None:
         self._locks.close()
@@ -243,12 +253,12 @@ def machine_name(image: str) -> str:
 
 
 def open_workspace(
-    image: Image, place: Place, keys: Keys, zfs: Zfs, *, max_age: float, wait: Callable[[str], None]
+    image: Image, place: Place, keys: Keys, zfs: Zfs, *, policy: Policy, wait: Callable[[str], None]
 ) -> Workspace:
     """Locks an image's datasets, clears what a dead build of it left, and plans where to start.
 
     Where another run holds the image, waits for it after telling `wait` who that is. Raises `PlaceError` when a
-    dataset that goldspawn did not create is in the way.
+    dataset that goldspawn did not create is in the way, and when it cannot be told whether the world has moved.
     """
     locks = contextlib.ExitStack()
     try:
@@ -257,7 +267,9 @@ def open_workspace(
             _refuse_foreign(zfs, dataset)
         _sweep(image, place, zfs)
         entries = [entry for name in _origins(place, image) for entry in zfs.entries(name)]
-        start = plan(entries, keys, now=time.time(), max_age=max_age)
+        start = plan(entries, keys, policy, now=time.time(), moved=moved)
+        if start.snapshot:  # nobody prunes what this build stands on
+            locks.enter_context(zfs.held(start.snapshot, f"goldspawn-{os.getpid()}-{image.name}"))
         return Workspace(image, place, keys, zfs, start, locks)
     except BaseException:
         locks.close()
@@ -312,6 +324,14 @@ def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
                 folder.rmdir()
 
 
+def is_at_work(place: Place, dataset: str) -> bool:
+    """Whether a run holds the lock of a dataset: an image's, or a layer's that is being made."""
+    parent, _, name = dataset.rpartition("/")
+    if parent in (place.layout.work, place.layout.golden):
+        return not _unlocked(place.lock(f"{place.layout.work}/{name}"))
+    return not _unlocked(place.lock(f"bootstrap-{name.split('-')[0]}"))
+
+
 def _unmount_all(dataset: str) -> None:
     for where in mounts_of(dataset):
         unmount(where)
@@ -344,10 +364,3 @@ def locked(path: Path, what: str, wait: Callable[[str], None]) -> Iterator[None]
         yield
     finally:
         lock.release()
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return "just now"

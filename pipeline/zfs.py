@@ -23,7 +23,9 @@ from pipeline.errors import CommandFailed, GoldspawnError, PlaceError
 PREFIX = "org.goldspawn:"
 """Prefix of our user properties (zfsprops(7): a module prefix with a colon)."""
 
-MARKS = ("owner", "stage", "inputs", "made", "tree", "cycles", "process")
+MARKS = (
+    "owner", "stage", "inputs", "reads", "made", "world", "current", "cycles", "tree", "verdict", "process",
+)  # fmt: skip
 """All of our user properties, without the prefix."""
 
 FULL = ("No space left on device", "Disk quota exceeded")
@@ -46,6 +48,20 @@ class Entry:
     name: str
     kind: str
     properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a dataset or snapshot uses alone (bytes), when it was created (Unix time), the snapshot of which it is a
+    clone, the datasets that are clones of it, and whether somebody holds it.
+    """
+
+    name: str
+    used: int
+    created: float
+    origin: str
+    clones: tuple[str, ...]
+    holds: bool
 
 
 class Zfs:
@@ -148,6 +164,29 @@ class Zfs:
             elif source == "local":
                 marks.setdefault(dataset, {})[key.removeprefix(PREFIX)] = value
         return [Entry(dataset, kind, marks.get(dataset, {})) for dataset, kind in kinds.items()]
+
+    def usage(self, name: str) -> list[Usage]:
+        """The dataset and all below it, snapshots included: what they use, what they stand on, what stands on them."""
+        argv = [
+            "zfs",
+            "list",
+            "-Hp",
+            "-r",
+            "-t",
+            "filesystem,snapshot",
+            "-o",
+            "name,used,creation,origin,clones,userrefs",
+        ]
+        found = []
+        for line in output([*argv, name]).stdout.splitlines():
+            dataset, used, created, origin, clones, holds = line.split("\t")
+            found.append(
+                Usage(
+                    dataset, int(used), float(created), "" if origin == "-" else origin,
+                    tuple(clone for clone in clones.split(",") if clone not in ("", "-")), holds not in ("0", "-"),
+                )
+            )  # fmt: skip
+        return found
 
     def get(self, name: str, key: str) -> str:
         """The value of one property in its parsable form (`-p`: bytes, seconds since the epoch)."""

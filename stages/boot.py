@@ -7,21 +7,40 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.bisect import bisect
 from pipeline.build import Build
+from pipeline.errors import CheckFailed
 from pipeline.machine import Machine
+from pipeline.plugin.verdict import Reused
+from pipeline.reuse import ago
+from pipeline.verified import from_mark, key
 from pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
 def boot(build: Build, profile: Workspace) -> Iterator[Machine]:
-    """A machine made of a clone of the candidate, booted, ready and healthy; gone afterwards."""
+    """A machine made of a clone of the candidate, booted, ready and healthy; gone afterwards.
+
+    A candidate that passed all of this before, and has not changed, is not booted again: all that needs the machine
+    then has its earlier result.
+    """
+    if not build.wishes.reverify:
+        build.verdict = from_mark(profile.told(profile.candidate).get("verdict"), key(build.image))
+    if build.verdict is not None:
+        raise Reused(f"passed {ago(time.time() - build.verdict.time)}")
     with profile.booting_clone() as (name, directory):
         machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness)
         try:
             with build.stage("boot"):
                 started = time.monotonic()
-                machine.start()
-                machine.judge()
+                try:
+                    machine.start()
+                    machine.judge()
+                except CheckFailed as error:
+                    if not build.wishes.bisect:
+                        raise
+                    machine.stop()
+                    raise CheckFailed(f"{error.message}\n{bisect(build, profile)}", hint=error.hint) from error
                 build.notes["boot"] = f"ready and healthy after {time.monotonic() - started:.1f} s"
             yield machine
         finally:

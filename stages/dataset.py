@@ -6,17 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline import making
 from pipeline.build import Build
-from pipeline.workspace import Workspace, open_workspace
+from pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
 def dataset(build: Build) -> Iterator[Workspace]:
     """The image's workspace: a working dataset to come, or the newest stage that is still valid."""
     with build.stage("dataset"):
-        workspace = open_workspace(
-            build.image, build.place, build.keys, build.zfs, max_age=build.wishes.max_age, wait=build.log.line
-        )
-        build.notes["dataset"] = str(workspace.start)
+        workspace = making.open_for(build)
     yield workspace
     workspace.close()

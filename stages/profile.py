@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-
 import pytest
 
+from pipeline import making
 from pipeline.build import Build
-from pipeline.plugin.options import exchange
-from pipeline.profile import apply, seal
 from pipeline.workspace import Workspace
 
 
@@ -18,19 +13,5 @@ from pipeline.workspace import Workspace
 def profile(build: Build, cycles: Workspace) -> Workspace:
     """The workspace with a sealed candidate: the snapshot that ships if it passes."""
     with build.stage("profile"):
-        if cycles.candidate:
-            build.notes["profile"] = f"reused {cycles.candidate}"
-            return cycles
-        with cycles.fill_tree() as tree:
-            install = None if build.image.bootstrap.whole else partial(_merge, build)
-            apply(build.image, tree, log=build.log, slowness=build.place.slowness, install=install)
-            seal(tree, log=build.log)
-        build.notes["profile"] = f"{len(build.image.profile.packages)} packages named; sealed"
+        making.profile(build, cycles)
     return cycles
-
-
-def _merge(build: Build, tree: Path, atoms: Sequence[str]) -> None:
-    from pipeline import gentoo
-
-    with gentoo.workshop(build, exchange() / "tars") as workshop:
-        gentoo.merge_packages(workshop, tree, atoms)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pipeline.artifact import receive
+from pipeline.artifact.verify import is_of
 from pipeline.build import Build
+from pipeline.cache import clear
 from pipeline.export import export
 from pipeline.plugin.verdict import Outcome, verdicts
+from pipeline.verified import as_mark, key, verdict
 from pipeline.workspace import Workspace
 
 
@@ -20,11 +25,19 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
             build.log.line(f"not exported: {reason}")
             pytest.skip(f"not exported: {reason}")
         golden = profile.promote()
+        if not profile.start.holds("candidate"):
+            clear(build.place, build.wishes.limits, build.log)
+        passed = build.verdict or verdict(checks, time.time())
+        if build.verdict is None and (mark := as_mark(key(build.image), passed)) is not None:
+            build.zfs.mark(golden, {"verdict": mark})
+        where = build.wishes.artifacts / build.image.name
         if not build.wishes.export:
             build.notes["snapshot"] = f"{golden}; not exported, as asked"
             return golden
-        made = export(build, golden, checks)
-        where = build.wishes.artifacts / build.image.name
+        if build.verdict is not None and is_of(where, build.zfs.get(golden, "guid")):
+            build.notes["snapshot"] = f"{golden}; {where} is of this snapshot, and whole"
+            return golden
+        made = export(build, golden, passed.checks)
         build.notes["snapshot"] = f"{golden} ({made.stream.size / 1e6:.0f} MB)"
         build.notes["exported"] = "\n".join(receive.lines(made, where))
     return golden

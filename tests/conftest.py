@@ -30,6 +30,7 @@ from pipeline.build import Wishes, open_build
 from pipeline.image import load
 from pipeline.place import Place
 from pipeline.plugin.options import exchange
+from pipeline.reuse import Policy
 from pipeline.tarball import INSIDE, fetch, unpack
 from pipeline.workspace import open_workspace
 
@@ -113,6 +114,8 @@ class Sessions:
         kept = {key: os.environ[key] for key in ("GOLDSPAWN_CACHE",) if key in os.environ}
         if INSIDE in os.environ:  # tars that were fetched from outside are found by a session that has no outside
             kept["GOLDSPAWN_CACHE"] = str(exchange().parent)
+        # Most tests are of something else than updates of packages, which could come at any moment.
+        env = {**({} if "--collect-only" in args else {"GOLDSPAWN_MAX_AGE": "24"}), **(env or {})}
         plugins = ["-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider"]
         argv = [sys.executable, "-m", "pytest", *plugins, "-v", f"--images={self.images}",
                 f"--artifacts={self.artifacts}", *args]  # fmt: skip
@@ -121,7 +124,7 @@ class Sessions:
             text=True, start_new_session=True,
             # A shell starts what runs in the background with Ctrl-C ignored, and CI may run there.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            env={**outer, **kept, **code(), "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**outer, **kept, **code(), "PYTHONUNBUFFERED": "1", **env},
         )  # fmt: skip
 
     def run(self, *args: str, env: dict[str, str] | None = None, limit: float = 600.0) -> Session:
@@ -194,15 +197,17 @@ def bootstrapped(place: Place) -> Iterator[Place]:
 
 
 def _provide_bootstrap(small: Path, folder: Path, place: Place) -> None:
-    with open_build(load(small), place, Wishes(folder / "artifacts")) as build:
-        workspace = open_workspace(build.image, place, build.keys, build.zfs, max_age=40000.0, wait=print)
+    with open_build(load(small), place, Wishes(folder / "artifacts", exchange() / "tars")) as build:
+        workspace = open_workspace(
+            build.image, place, build.keys, build.zfs, policy=Policy(max_age=40000.0), wait=print
+        )
         try:
-            if not workspace.bootstrap:
+            if not workspace.start.holds("bootstrap"):
                 tar = fetch(
                     build.image, folder=exchange() / "tars", max_age=40000.0, log=build.log, slowness=place.slowness
                 )
-                with workspace.fill_bootstrap() as tree:
-                    unpack(tar, tree, log=build.log, timeout=place.limit(300))
+                with workspace.filling("bootstrap") as layer:
+                    unpack(tar, layer.tree, log=build.log, timeout=place.limit(300))
         finally:
             workspace.close()
 
@@ -213,7 +218,7 @@ def small_tar(bootstrapped: Place) -> Path:
     with tempfile.TemporaryDirectory(prefix="small-", dir=exchange()) as made:
         folder = Path(made)
         small = load(Sessions(folder).image("small"))
-        with open_build(small, bootstrapped, Wishes(folder / "artifacts")) as build:
+        with open_build(small, bootstrapped, Wishes(folder / "artifacts", exchange() / "tars")) as build:
             tars = exchange() / "tars"
             return fetch(small, folder=tars, max_age=40000.0, log=build.log, slowness=bootstrapped.slowness)
 

@@ -303,3 +303,41 @@ def test_importing_images_leaves_slow_modules_out() -> None:
     code = "import sys, pipeline.image; print(*({'difflib', 'pytest', 'libzfs_core'} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, capture_output=True, text=True, check=True)
     assert ended.stdout.split() == []
+
+
+def image(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "image.toml").write_text(text)
+    return folder
+
+
+def test_an_image_stands_on_another_one_beside_it_or_elsewhere(tmp_path: Path) -> None:
+    image(tmp_path / "a/base", '[bootstrap]\nsuite = "sid"\n')
+    image(tmp_path / "b/middle", 'from = "base"\n')
+    top = image(tmp_path / "b/top", 'from = "middle"\n')
+    loaded = load(top, [tmp_path / "a"])
+    assert [one.name for one in loaded.chain] == ["top", "middle", "base"]
+    assert loaded.bootstrap == load(tmp_path / "a/base").bootstrap
+
+
+def test_a_base_that_does_not_exist_is_told_with_the_nearest_and_the_chain(tmp_path: Path) -> None:
+    image(tmp_path / "base", "")
+    image(tmp_path / "middle", 'from = "bsae"\n')
+    top = image(tmp_path / "top", 'from = "middle"\n')
+    with pytest.raises(InputError) as told:
+        load(top)
+    assert told.value.message.endswith(
+        'middle/image.toml: from: there is no image "bsae"; did you mean "base"? (top → middle → bsae)'
+    )
+
+
+def test_a_circle_of_bases_is_drawn(tmp_path: Path) -> None:
+    for name, base in (("a", "b"), ("b", "c"), ("c", "b")):
+        image(tmp_path / name, f'from = "{base}"\n')
+    with pytest.raises(InputError, match=r"c/image.toml: from: a circle: b → c → b"):
+        load(tmp_path / "a")
+
+
+def test_a_base_brings_its_own_bootstrap(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`from` and `\[bootstrap\]` exclude each other"):
+        load(image(tmp_path / "top", 'from = "base"\n[bootstrap]\nsuite = "sid"\n'))

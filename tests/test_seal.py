@@ -13,8 +13,10 @@ from pipeline.build import Build, Wishes, open_build
 from pipeline.image import load
 from pipeline.machine import Machine
 from pipeline.place import Place
-from pipeline.profile import apply, seal
+from pipeline.plugin.options import exchange
+from pipeline.profile import apply, packages, seal
 from pipeline.profile.seal import unsealed
+from pipeline.reuse import Policy
 from pipeline.workspace import Workspace, open_workspace
 from tests.conftest import SMALL, Sessions
 
@@ -30,9 +32,12 @@ def sealed(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """An image with an ssh server, sealed."""
     folder = tmp_path_factory.mktemp("sealed")
     image = load(Sessions(folder).image("identity", WITH_SSH))
-    with open_build(image, bootstrapped, Wishes(folder / "artifacts")) as build:
-        workspace = open_workspace(image, bootstrapped, build.keys, build.zfs, max_age=40000.0, wait=print)
+    with open_build(image, bootstrapped, Wishes(folder / "artifacts", exchange() / "tars")) as build:
+        workspace = open_workspace(
+            image, bootstrapped, build.keys, build.zfs, policy=Policy(max_age=40000.0), wait=print
+        )
         with workspace.fill_tree() as root:
+            packages.install(root, image.profile.packages, log=build.log, slowness=bootstrapped.slowness)
             apply(image, root, log=build.log, slowness=bootstrapped.slowness)
             seal(root, log=build.log)
         yield build, workspace

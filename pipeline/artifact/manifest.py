@@ -99,6 +99,29 @@ class Package:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Source:
+    """What packages came from: an index (`state` is its SHA-256), a git repository (its commit), or by age."""
+
+    kind: Literal["index", "git", "age"]
+    uri: str
+    state: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class World:
+    """The state of the world that the tree was drawn from, and whether it was looked at in the run that exported."""
+
+    looked: Annotated[
+        Literal["current", "recent", "frozen", "offline"],
+        Field(
+            description="`current`: nothing had moved; `recent`: looked at less than --max-age ago; `frozen` and "
+            "`offline`: taken as it was, as asked"
+        ),
+    ]
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Manifest:
     """All that a build has to say about its artifact."""
 
@@ -117,6 +140,10 @@ class Manifest:
     cycles: Annotated[
         dict[str, Any] | None,
         Field(description="For Gentoo: how circular build dependencies were opened, and what was built again"),
+    ] = None
+    world: World | None = None
+    verified: Annotated[
+        AwareDatetime | None, Field(description="When the checks passed; an unchanged snapshot is not booted again")
     ] = None
     schema_version: Literal[1] = SCHEMA
 

@@ -41,6 +41,15 @@ def check(folder: Path) -> Manifest:
     return manifest
 
 
+def is_of(folder: Path, guid: str) -> bool:
+    """Whether the artifact in `folder` is of the snapshot with this guid: by its manifest and the stream's size."""
+    try:
+        manifest = load(folder)
+        return manifest.snapshot.guid == guid and (folder / manifest.stream.file).stat().st_size == manifest.stream.size
+    except (InputError, OSError):
+        return False
+
+
 def _check_stream(path: Path, manifest: Manifest) -> None:
     expected = manifest.stream
     digest = hashlib.sha256()

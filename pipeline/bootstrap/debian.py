@@ -17,10 +17,12 @@ from urllib.parse import urlsplit
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.bootstrap.indices import indices
 from pipeline.bootstrap.method import STRICT, Settings
 from pipeline.bootstrap.values import File, Packages, Text, Uri, matching
 from pipeline.command import BuildLog
 from pipeline.errors import CommandFailed, InputError
+from pipeline.world import Source
 
 MACHINE = ("systemd-sysv", "dbus", "libpam-systemd", "login", "util-linux", "apt", "debian-archive-keyring")
 """What makes a tree a machine: an init, the bus, and sessions for machinectl shell and login (agetty and login are
@@ -113,6 +115,9 @@ class DebianSettings(Settings):
     @property
     def files(self) -> tuple[str, ...]:
         return tuple(repository.key for repository in self.repositories if repository.key is not None)
+
+    def world(self, tree: Path) -> tuple[Source, ...]:
+        return indices(tree)
 
     @property
     def include(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ builder root, and not only files.
 from __future__ import annotations
 
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -21,6 +22,7 @@ from pipeline.bootstrap.source import Place, Sha256, Tarball, plain
 from pipeline.bootstrap.values import Count, File, Folder, Packages, Text, Uri, matching, unique
 from pipeline.command import BuildLog
 from pipeline.portage import configuration
+from pipeline.world import Source
 
 RepositoryName = Annotated[Text, matching(r"[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of an ebuild repository")]
 ProfileName = Annotated[
@@ -198,6 +200,13 @@ class Gentoo(Settings):
             return {}
         paths = configuration.REPOSITORIES, configuration.DISTFILES, configuration.PACKAGES
         return {str(path): path != configuration.REPOSITORIES for path in paths}
+
+    @property
+    def remotes(self) -> tuple[str, ...]:
+        return tuple(one.git for one in self.repositories if one.git is not None and one.commit is None)
+
+    def unseen(self) -> tuple[Source, ...]:
+        return (Source("age", "the builder's own repositories and binhosts", time=int(time.time())),)
 
     @property
     def whole(self) -> bool:

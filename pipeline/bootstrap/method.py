@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.bootstrap.scratch import scratch
 from pipeline.command import BuildLog
 from pipeline.errors import InputError, PlaceError
+from pipeline.world import Source
 
 STRICT = ConfigDict(extra="forbid")
 """How every dataclass of image.toml is validated: a key that is not known is an error."""
@@ -45,6 +46,19 @@ class Settings:
     @property
     def builder_files(self) -> tuple[str, ...]:
         """Files that make the root in which packages are built, for settings that have one."""
+        return ()
+
+    def world(self, tree: Path) -> tuple[Source, ...]:
+        """What the packages of a tree came from, as the tree itself tells: its package manager's indices."""
+        return ()
+
+    def unseen(self) -> tuple[Source, ...]:
+        """What packages come from, and nobody can look at cheaply: it counts by its age, from now on."""
+        return ()
+
+    @property
+    def remotes(self) -> tuple[str, ...]:
+        """Addresses of git repositories of which the newest commit is taken."""
         return ()
 
     @property

@@ -39,7 +39,9 @@ def workshop(build: Build, tars: Path) -> Iterator[Workshop]:
             hint='name a stage3, as builder = { tarball = "stage3-….tar.xz", sha256 = "…" }',
         )
     with _store(build) as store, _clone(build, settings.builder, tars) as root:
-        yield Workshop(build.image, root, store, nspawn, build.log, build.place.slowness, build.wishes.max_age)
+        yield Workshop(
+            build.image, root, store, nspawn, build.log, build.place.slowness, build.wishes.policy.age("cycles")
+        )
 
 
 @contextlib.contextmanager

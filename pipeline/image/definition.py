@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
+from pydantic_core import ArgsKwargs, PydanticCustomError
 
 from pipeline import bootstrap
 from pipeline.bootstrap.method import STRICT, Settings
@@ -21,6 +21,7 @@ from pipeline.image.values import (
     Command,
     Compression,
     Hostname,
+    ImageName,
     Locale,
     Password,
     Size,
@@ -163,6 +164,14 @@ class Definition:
     """image.toml: what a golden image is made of."""
 
     description: Annotated[Text, Field(description="What the machine is for, in one line.")] = ""
+    base: Annotated[
+        ImageName | None,
+        Field(
+            alias="from",
+            description="Another image, on whose sealed tree this one is built by clone; it stands beside this one, or "
+            "in a folder of `--images`. Then there is no `[bootstrap]`.",
+        ),
+    ] = None
     bootstrap: Annotated[
         Bootstrap, Field(description="Where the root file system comes from.")
     ] = dataclasses.field(default_factory=_default_bootstrap)  # fmt: skip
@@ -172,10 +181,21 @@ class Definition:
     boot: Annotated[Boot, Field(description="How the machine is run.")] = dataclasses.field(default_factory=Boot)
     artifact: Annotated[Artifact, Field(description="What is exported.")] = dataclasses.field(default_factory=Artifact)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_foundation(cls, data: Any) -> Any:
+        given = data.kwargs if isinstance(data, ArgsKwargs) else data
+        if isinstance(given, dict) and "from" in given and "bootstrap" in given:
+            raise PydanticCustomError("goldspawn", "`from` and `[bootstrap]` exclude each other: a base brings its own")
+        return data
+
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image: its name, its folder, and what its image.toml says."""
+    """An image: its name, its folder, and what its image.toml says.
+
+    `base` is the image that it stands on, whose bootstrap is then its own.
+    """
 
     name: str
     folder: Path
@@ -184,6 +204,12 @@ class Image:
     profile: Profile
     boot: Boot
     artifact: Artifact
+    base: Image | None = None
+
+    @property
+    def chain(self) -> tuple[Image, ...]:
+        """The image and those that it stands on, the lowest last."""
+        return (self, *(self.base.chain if self.base is not None else ()))
 
     @property
     def root(self) -> Path | None:

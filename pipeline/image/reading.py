@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ def check_name(name: str) -> None:
         raise InputError(problem)
 
 
-def load(folder: Path) -> Image:
-    """Reads the image in `folder`.
+def load(folder: Path, elsewhere: Sequence[Path] = (), *, above: tuple[str, ...] = ()) -> Image:
+    """Reads the image in `folder`, and those that it stands on: beside it, or below the folders `elsewhere`.
 
-    Raises `InputError` whose message has a line for each problem, with the file, the key and what would be right.
+    `above` are the names of those that stand on it. Raises `InputError` whose message has a line for each problem, with
+    the file, the key and what would be right.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 (not resolve(): a link's own name is the image's)
     file = folder / FILE
@@ -44,15 +46,37 @@ def load(folder: Path) -> Image:
         lines.append(f"{shown(folder / 'root')}: expected a folder with files for the root file system")
     if lines or definition is None:
         raise InputError("\n".join(lines))
+    base = None
+    if definition.base is not None:
+        base = load(_base(file, definition.base, elsewhere, above), elsewhere, above=(*above, folder.name))
     return Image(
         folder.name,
         folder,
         definition.description,
-        definition.bootstrap,
+        base.bootstrap if base is not None else definition.bootstrap,
         definition.profile,
         definition.boot,
         definition.artifact,
+        base,
     )
+
+
+def _base(file: Path, name: str, elsewhere: Sequence[Path], above: tuple[str, ...]) -> Path:
+    """The folder of the image that `file` names as its base."""
+    chain = (*above, file.parent.name, name)
+    if name in chain[:-1]:
+        raise InputError(f"{shown(file)}: from: a circle: {' → '.join(chain[chain.index(name) :])}")
+    beside = file.parent.parent
+    found = [beside / name / FILE, *(path for place in elsewhere for path in sorted(place.rglob(f"{name}/{FILE}")))]
+    for path in found:
+        if path.is_file():
+            return path.parent
+    import difflib  # slow to import, and seldom needed
+
+    known = {path.parent.name for place in (beside, *elsewhere) for path in place.glob(f"*/{FILE}")}
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f'; did you mean "{near[0]}"?' if near else f" in {shown(beside)}"
+    raise InputError(f'{shown(file)}: from: there is no image "{name}"{hint} ({" → ".join(chain)})')
 
 
 def shown(path: Path) -> str:

@@ -14,6 +14,8 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 NAME_RULE = "1 to 64 lower case letters, digits and hyphens, no hyphen first or last"
 """A name of an image is one of a machine (hostname_is_valid of systemd) and of a dataset (zfs(8)) at once."""
 
+ImageName = Annotated[Text, matching(NAME.pattern, f"the name of an image: {NAME_RULE}")]
+
 UNIT_TYPES = ("service", "socket", "target", "timer", "path", "mount", "automount", "swap", "slice", "device", "scope")
 COMPRESSION = (
     "zstd", *(f"zstd-{level}" for level in range(1, 20)), "lz4", "gzip", *(f"gzip-{level}" for level in range(1, 10)),

@@ -30,10 +30,14 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Sets up the session's plugins, before pytest-xdist reads what it is to do."""
     try:
         chosen = options.settings(config)
+        if config.getoption("goldspawn_cache_info"):
+            from pipeline.plugin import cached  # starts an appliance, and is seldom wanted
+
+            return cached.show(chosen)
         register = config.pluginmanager.register
         register(ImagesMixin(), "goldspawn-collect")
         register(Verdicts(config), "goldspawn-verdicts")
@@ -47,6 +51,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             register(Summary(config), "goldspawn-summary")
     except GoldspawnError as error:
         raise pytest.UsageError(str(error)) from error
+    return None
 
 
 @pytest.hookimpl(optionalhook=True)

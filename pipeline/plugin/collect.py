@@ -39,7 +39,7 @@ class ImageFile(pytest.Module):
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         try:
-            load(self.path.parent)
+            load(self.path.parent, settings(self.config).images)
         except GoldspawnError as error:
             self.config.stash.setdefault(_TOLD, set()).add(self.path.parent)
             raise self.CollectError(str(error)) from error
@@ -72,7 +72,7 @@ class ImagesMixin:
         if folder is None or "image" not in metafunc.fixturenames:
             return
         try:
-            image = load(folder)
+            image = load(folder, settings(metafunc.config).images)
         except GoldspawnError as error:
             told = metafunc.config.stash.setdefault(_TOLD, set())
             if folder not in told:
@@ -140,7 +140,7 @@ def image_name(item: pytest.Item) -> str | None:
 
 def image_of(item: pytest.Item) -> Image | None:
     folder = image_folder(item.path)
-    return None if folder is None else load(folder)
+    return None if folder is None else load(folder, settings(item.config).images)
 
 
 def is_stage(item: pytest.Item) -> bool:

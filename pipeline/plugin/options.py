@@ -16,6 +16,8 @@ from pipeline.appliance.store import default_cache
 from pipeline.build import Build, Wishes
 from pipeline.errors import InputError
 from pipeline.place import Choice, choose
+from pipeline.prune import Limits
+from pipeline.reuse import Policy
 from pipeline.tarball import INSIDE
 
 
@@ -38,10 +40,24 @@ OPTIONS = (
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
     Option("plan", bool, "show how build cycles would be opened, and merge nothing", False),
-    Option(
-        "max-age", float, "hours for which fetched packages are reused; 0 starts from nothing (default: 24)", 24.0, "H"
-    ),
+    Option("reverify", bool, "boot and check an image that has not changed since it passed", False),
+    Option("rebuild", str, "make anew: all, or from one STAGE on: bootstrap, cycles, packages, profile", None, "STAGE"),
+    Option("frozen", bool, "take what is there as it is: do not look for updates of its packages", False),
+    Option("offline", bool, "as --frozen, where there is no network", False),
+    Option("bisect", bool, "where a machine does not boot, find the stage that broke it", False),
+    Option("cache-info", bool, "list what the cache holds, how large it is and why it is kept; builds nothing", False),
+    Option("cache-days", float, "days after which what nothing stands on is pruned (default: 30)", 30.0, "DAYS"),
+    Option("cache-number", float, "at most so many entries in the cache (default: 200)", 200.0, "N"),
+    Option("cache-size", float, "at most so many GB in the cache (default: 100)", 100.0, "GB"),
+    Option("max-age", float, "hours for which nobody looks for updates again (default: 0, look each time)", 0.0, "H"),
 )
+
+
+_BARE = {"rebuild": "bootstrap"}
+"""Options that may stand without a value, and what they mean then."""
+
+REBUILD = {"bootstrap": "bootstrap", "cycles": "cycles", "packages": "packages", "profile": "candidate"}
+"""The stages from which on `--rebuild` makes anew, and what `reuse` calls them."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -51,6 +67,8 @@ def add_options(parser: pytest.Parser) -> None:
         if option.kind is not bool:
             extra = {"action": "append" if option.kind is list else "store", "metavar": option.metavar, "default": None}
             extra["type"] = float if option.kind is float else str
+        if option.name in _BARE:
+            extra |= {"nargs": "?", "const": _BARE[option.name]}
         group.addoption(f"--{option.name}", dest=_dest(option.name), help=option.help, **extra)
 
 
@@ -104,6 +122,9 @@ def _resolve(config: pytest.Config) -> Settings:
         values[option.name] = given if given is not None else table.get(option.name, option.default)
     if not values["max-age"] >= 0:  # not a number, as well
         raise InputError(f"max-age = {values['max-age']:g}: expected hours, 0 or more")
+    if values["rebuild"] is not None and values["rebuild"] not in REBUILD:
+        raise InputError(f'rebuild = "{values["rebuild"]}": expected {", ".join(REBUILD)}, or no value for all')
+    taken = "offline" if values["offline"] else "frozen" if values["frozen"] else ""
     base = config.invocation_params.dir
     return Settings(
         images=tuple((base / folder).resolve() for folder in values["images"] or ()),
@@ -112,9 +133,14 @@ def _resolve(config: pytest.Config) -> Settings:
         dataset=values["dataset"],
         wishes=Wishes(
             artifacts=(base / values["artifacts"]).resolve() if values["artifacts"] else config.rootpath / "artifacts",
+            tars=exchange() / "tars",
             export=not values["no-export"],
             plan=values["plan"],
-            max_age=values["max-age"] * 3600.0,
+            policy=Policy(REBUILD.get(values["rebuild"] or "", ""), bool(taken), values["max-age"] * 3600.0),
+            reverify=values["reverify"],
+            bisect=values["bisect"],
+            limits=Limits(values["cache-days"], int(values["cache-number"]), values["cache-size"] * 1e9),
+            taken=taken,
         ),
     )
 

@@ -106,8 +106,9 @@ def _table(reports: list[pytest.TestReport]) -> Iterator[str]:
         file, _, name = report.nodeid.partition("::")
         rows.setdefault(name if file.endswith("image.toml") else "acceptance", []).append(report)
     blocked = [name for name, those in rows.items() if all(getattr(each, "blocked", None) for each in those)]
+    reused = [name for name, those in rows.items() if any(getattr(each, "reused", None) for each in those)]
     for name, those in rows.items():
-        if name in blocked:
+        if name in blocked or name in reused:
             continue
         seconds = sum(report.duration for report in those)
         notes = [note for report in those for key, note in report.user_properties if key == "goldspawn_note"]
@@ -119,6 +120,9 @@ def _table(reports: list[pytest.TestReport]) -> Iterator[str]:
             if wrong[0].skipped and isinstance(wrong[0].longrepr, tuple):
                 said += f": {wrong[0].longrepr[2]}"
         yield f"  {name:20} {seconds:7.1f} s   {said}".rstrip()
+    if reused:
+        said = next(text for each in rows[reused[0]] if (text := getattr(each, "reused", None)))
+        yield f"  {', '.join(reused)}: {said}, unchanged since (--reverify boots it again)"
     for report in reports:
         for key, value in report.user_properties:
             if key == "goldspawn_exported":

@@ -18,6 +18,13 @@ class Blocked(Exception):
     """A check that cannot be made, because a stage below it failed."""
 
 
+class Reused(Exception):
+    """A check that need not be made: it passed on this very snapshot, as the message says when."""
+
+
+_REUSED = pytest.StashKey[str]()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One check: `result` is passed, failed, skipped or deselected; `seconds` what it took, its fixtures included."""
@@ -59,11 +66,20 @@ class Verdicts:
             if name is not None:
                 report(Progress(name, item.name, "end"))
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         name = image_name(item)
         if name is not None and name in self._blocked:
             raise Blocked(self._blocked[name])
+        try:
+            return (yield)
+        except Reused as reused:
+            item.stash[_REUSED] = str(reused)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Does not call what need not be: its fixtures are not there."""
+        return True if _REUSED in pyfuncitem.stash else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -80,6 +96,8 @@ class Verdicts:
             made.longrepr = str(error)
         if name is None:
             return made
+        if made.when == "call" and _REUSED in item.stash:
+            made.reused = item.stash[_REUSED]  # type: ignore[attr-defined]
         if made.failed and made.when == "setup" and is_stage(item):
             made.when = "call"  # a stage is its fixture: what fails there is the check, not its surroundings
         if made.failed:
@@ -113,6 +131,8 @@ class Verdicts:
     def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> object:
         if isinstance(report, pytest.TestReport) and getattr(report, "blocked", None):
             return "blocked", "b", ("BLOCKED", {"yellow": True})
+        if isinstance(report, pytest.TestReport) and getattr(report, "reused", None):
+            return "reused", "r", ("REUSED", {"green": True})
         return None
 
 

@@ -1,11 +1,10 @@
-"""What makes a root file system this machine: files, packages, accounts, settings, units, commands; then the seal.
+"""What makes a root file system this machine: packages; then accounts, files, settings, units, commands; then the seal.
 
-`apply` works on a mounted tree in which nothing runs; only packages and the image's own commands run inside it.
+All of it works on a mounted tree in which nothing runs; only packages and the image's own commands run inside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.command import BuildLog
@@ -14,25 +13,16 @@ from pipeline.machine.nspawn import inside
 from pipeline.profile import accounts, files, packages, settings
 from pipeline.profile.seal import seal
 
-__all__ = ["apply", "seal"]
+__all__ = ["apply", "packages", "seal"]
 
 
-Install = Callable[[Path, Sequence[str]], object]
-
-
-def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float, install: Install | None = None) -> None:
-    """Makes `tree` the machine that `image` describes, all but the seal.
-
-    `install` brings packages into the tree where it has no package manager of its own.
+def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float) -> None:
+    """Makes `tree`, in which the image's packages are, the machine that `image` describes; all but the seal.
 
     Packages come before files, so that a file of the image wins over a package's; accounts before files' owners and
     commands need them; commands last, since they may need anything.
     """
     profile = image.profile
-    if install is not None and profile.packages:
-        install(tree, profile.packages)
-    else:
-        packages.install(tree, profile.packages, log=log, slowness=slowness)
     accounts.create(tree, image, log=log, slowness=slowness)
     if image.root is not None:
         files.copy(image.root, tree, log=log)

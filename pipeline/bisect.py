@@ -1,0 +1,61 @@
+"""Which stage broke a machine: clones of the snapshots that its stages left are booted, the lowest first.
+
+A candidate that does not boot healthily stands on layers which may or may not do so; the first that does not names the
+stage. A throw-away clone each, as everywhere: what is looked at stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.build import Build
+from pipeline.errors import CheckFailed
+from pipeline.machine import Machine
+from pipeline.workspace import Workspace, machine_name, of_this_process
+
+
+def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
+    """The snapshots that a candidate stands on, the lowest first, and it: each with the stage that it ends."""
+    found: list[tuple[str, str]] = []
+    while snapshot not in ("", "-"):
+        marks = next(iter(build.zfs.entries(snapshot, depth=0))).properties
+        found.append((marks.get("stage", "").replace("candidate", "profile"), snapshot))
+        snapshot = build.zfs.get(snapshot.partition("@")[0], "origin")
+    return found[::-1]
+
+
+def bisect(build: Build, workspace: Workspace) -> str:
+    """Lines that say which stage was the first from which a machine does not boot, and how to look inside."""
+    lines = ["bisect: clones of what each stage left were booted, the lowest first"]
+    for stage, snapshot in chain(build, workspace.candidate):
+        if snapshot == workspace.candidate:
+            problem = "does not boot healthily, as said above"
+        else:
+            build.show(f"bisect: boots what {stage} left")
+            problem = "; ".join(_boots(build, snapshot))
+        lines.append(f"  {stage}: {problem or 'boots, and is healthy'}")
+        if problem:
+            lines.append(f"the first red one is {stage}. Reopen it:")
+            inside = "python -m pipeline.appliance shell -- python3" if build.place.appliance else "python"
+            lines.append(f"  .venv/bin/{inside} -m pipeline.cache open {snapshot}")
+            break
+    return "\n".join(lines)
+
+
+def _boots(build: Build, snapshot: str) -> Iterator[str]:
+    """What is wrong with a machine made of a snapshot, in one line; nothing if it is healthy."""
+    name = machine_name(build.image.name)
+    dataset = f"{build.place.layout.boots}/{name}.bisect"
+    build.zfs.clone(snapshot, dataset, marks=of_this_process())
+    try:
+        with build.zfs.mounted(dataset, build.place.mountpoint(dataset)) as directory:
+            machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness)
+            try:
+                machine.start()
+                machine.judge()
+            except CheckFailed as error:
+                yield error.message.splitlines()[0]
+            finally:
+                machine.stop()
+    finally:
+        build.zfs.destroy(dataset)

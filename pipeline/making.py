@@ -1,0 +1,143 @@
+"""From nothing to a sealed candidate: what the first four stages do, for an image and for the bases that it stands on.
+
+Each function does one stage in an open workspace, and notes in the build what it did. pytest's fixtures call them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.build import Build, open_build
+from pipeline.profile import apply, packages, seal
+from pipeline.tarball import MERGED, ask, fetch, unpack
+from pipeline.workspace import Workspace, open_workspace
+from pipeline.world import remotes
+
+
+class PlannedOnly(Exception):
+    """The user asked how build cycles would be opened: the message says it, and nothing was merged."""
+
+
+def open_for(build: Build) -> Workspace:
+    """The image's workspace, locked; its owner closes it. Raises as `open_workspace`."""
+    workspace = open_workspace(
+        build.image, build.place, build.keys, build.zfs, policy=build.wishes.policy, wait=build.log.line
+    )
+    start = workspace.start.stage.replace("candidate", "profile")
+    build.notes["dataset"] = f"starts after {start}" if start else "starts from nothing"
+    return workspace
+
+
+def bootstrap(build: Build, workspace: Workspace) -> None:
+    """A root file system as the distribution leaves it, or the candidate of the image's base."""
+    if reused := workspace.reused("bootstrap"):
+        build.notes["bootstrap"] = reused
+    elif build.image.base is not None:
+        _base(build, workspace)
+    else:
+        with workspace.making("bootstrap", build.log.line) as made:
+            if not made:
+                _bootstrap(build, workspace)
+        build.notes.setdefault("bootstrap", "reused (another run has just made it)")
+
+
+def _bootstrap(build: Build, workspace: Workspace) -> None:
+    tar = fetch(
+        build.image, folder=build.wishes.tars, max_age=build.wishes.policy.age("bootstrap"), log=build.log,
+        slowness=build.place.slowness,
+    )  # fmt: skip
+    # Compression never makes a root file system smaller than a third.
+    build.zfs.check_room(build.place.layout.bootstraps, tar.stat().st_size // 3)
+    with workspace.filling("bootstrap") as layer:
+        unpack(tar, layer.tree, log=build.log, timeout=build.place.limit(300))
+    build.notes["bootstrap"] = build.image.bootstrap.summary + workspace.why("bootstrap")
+
+
+def _base(build: Build, workspace: Workspace) -> None:
+    """The candidate of the base, made first where that is due; kept from then on while this image is worked on."""
+    base = build.image.base
+    assert base is not None
+    with open_build(base, build.place, build.wishes) as below:
+        theirs = open_for(below)
+        try:
+            candidate(below, theirs)
+            workspace.stand_on(theirs.candidate, theirs.told(theirs.candidate))
+        finally:
+            theirs.close()
+    how = theirs.reused("candidate") or f"made{theirs.why('candidate')}"
+    build.notes["bootstrap"] = f"from {base.name}, {how}"
+
+
+def cycles(build: Build, workspace: Workspace) -> None:
+    """All merged that the bootstrap itself does not bring. Raises `PlannedOnly`, where that was the wish."""
+    if build.image.base is not None:
+        build.notes["cycles"] = "none: its base has what it needs"
+    elif build.image.bootstrap.whole:
+        build.notes["cycles"] = "none: packages are binary"
+    elif reused := workspace.reused("cycles"):
+        build.notes["cycles"] = reused
+    else:
+        with workspace.making("cycles", build.log.line) as made:
+            if not made:
+                _merge_sets(build, workspace)
+        build.notes.setdefault("cycles", "reused (another run has just made it)")
+
+
+def _merge_sets(build: Build, workspace: Workspace) -> None:
+    from pipeline import gentoo  # slow to import, and needed for Gentoo only
+
+    if build.wishes.plan:
+        with workspace.looking() as tree, gentoo.workshop(build, build.wishes.tars) as workshop:
+            raise PlannedOnly(str(gentoo.plan(workshop, tree)))
+    # Before the merge: what changes in the middle of it counts as changed the next time.
+    world = remotes(build.image.bootstrap.remotes) + build.image.bootstrap.unseen()
+    tar = ask(build.image, MERGED, max_age=build.wishes.policy.age("cycles"), log=build.log)
+    with workspace.filling("cycles", world=world, anew=tar is not None) as layer:
+        if tar is not None:
+            unpack(tar, layer.tree, log=build.log, timeout=build.place.limit(600))
+            told = tar.with_suffix(".json").read_text()
+        else:
+            with gentoo.workshop(build, build.wishes.tars) as workshop:
+                told = gentoo.as_mark(gentoo.merge_sets(workshop, layer.tree))
+        layer.marks[gentoo.MARK] = told
+    build.notes["cycles"] = json.loads(told)["summary"] + workspace.why("cycles")
+
+
+def profile(build: Build, workspace: Workspace) -> None:
+    """The tree made the machine that image.toml describes, and sealed.
+
+    Its packages end in a layer of their own: they cost most, and seldom change.
+    """
+    if reused := workspace.reused("candidate"):
+        build.notes["profile"] = reused
+        return
+    named = build.image.profile.packages
+    if named and not workspace.reused("packages"):
+        with workspace.making("packages", build.log.line) as made:
+            if not made:
+                with workspace.filling("packages") as layer:
+                    _install(build, layer.tree)
+    with workspace.fill_tree() as tree:
+        apply(build.image, tree, log=build.log, slowness=build.place.slowness)
+        seal(tree, log=build.log)
+    count = f"{len(named)} package{'s' if len(named) != 1 else ''}"
+    kept = f"{count} {workspace.reused('packages') or 'installed'}, " if named else ""
+    build.notes["profile"] = f"{kept}sealed" + workspace.why("candidate")
+
+
+def _install(build: Build, tree: Path) -> None:
+    if build.image.bootstrap.whole:
+        packages.install(tree, build.image.profile.packages, log=build.log, slowness=build.place.slowness)
+        return
+    from pipeline import gentoo
+
+    with gentoo.workshop(build, build.wishes.tars) as workshop:
+        gentoo.merge_packages(workshop, tree, build.image.profile.packages)
+
+
+def candidate(build: Build, workspace: Workspace) -> None:
+    """All four stages, for an image of which no more than its candidate is wanted."""
+    for name, stage in (("bootstrap", bootstrap), ("cycles", cycles), ("profile", profile)):
+        with build.stage(name):
+            stage(build, workspace)

@@ -1,0 +1,162 @@
+"""The stage cache with real datasets: what has not changed is not done again, and what changed is.
+
+In the order in which a user would meet it, on images that share one bootstrap; each session is one of a user's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.artifact import manifest
+from pipeline.place import Place
+from tests.conftest import SMALL, Sessions, code
+
+PACKAGE = SMALL + '[profile]\npackages = ["hello"]\n'
+ON_IT = 'from = "cachebase"\n[profile]\ntimezone = "Europe/Berlin"\n'
+TESTS = "def test_it_says_hello(machine):\n    assert machine.run('hello').rc == 0\n"
+# Each machinectl check has its tests; here they would cost minutes.
+QUICK = [f"--deselect={{name}}/image.toml::machinectl_{one}" for one in ("shell", "login", "reboot", "status")]
+
+
+@pytest.fixture(scope="module")
+def cached(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
+    """Sessions with `cachebase`, which has a package, and `cachetop`, which stands on it."""
+    sessions = Sessions(tmp_path_factory.mktemp("cached"))
+    sessions.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "first\n"})
+    sessions.image("cachetop", ON_IT)
+    return sessions
+
+
+def table(output: str) -> dict[str, str]:
+    """What the summary says of each stage."""
+    return dict(re.findall(r"^  (\w+) +[\d.]+ s +(.+)$", output, re.M))
+
+
+def log(sessions: Sessions, name: str) -> str:
+    return (sessions.artifacts / "logs" / f"{name}.log").read_text()
+
+
+def zfs(*words: str) -> str:
+    return subprocess.run(["zfs", *words], check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_first_all_is_made(cached: Sessions) -> None:
+    ended = cached.run("--image=cachebase")
+    assert ended.status == 0, ended.output
+    assert "apt-get" in log(cached, "cachebase")
+    assert ended.outcome("boot") == "PASSED"
+
+
+def test_unchanged_nothing_is_done_again_and_the_earlier_verdict_is_shown(cached: Sessions) -> None:
+    before = (cached.artifacts / "cachebase/manifest.json").stat()
+    ended = cached.run("--image=cachebase")
+    assert ended.status == 0, ended.output
+    reused = ended.outcomes("REUSED")
+    assert {"boot", "machinectl_reboot", "test_it_says_hello", "machinectl_poweroff"} <= set(reused)
+    assert re.search(r"boot, .*acceptance.*: passed \d+ \w+ ago|passed just now", ended.output)
+    said = table(ended.output)
+    assert said["bootstrap"].startswith("reused (from ")
+    assert said["profile"].startswith("reused (from ")
+    assert "apt-get" not in log(cached, "cachebase"), "a package manager was started"
+    assert "systemd-nspawn" not in log(cached, "cachebase"), "something was booted"
+    after = (cached.artifacts / "cachebase/manifest.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "it was exported again"
+
+
+def test_a_lost_artifact_is_written_again_with_the_checks_that_it_passed(cached: Sessions) -> None:
+    subprocess.run(["rm", "-r", str(cached.artifacts / "cachebase")], check=True)
+    ended = cached.run("--image=cachebase", "--frozen")
+    assert ended.status == 0, ended.output
+    made = manifest.load(cached.artifacts / "cachebase")
+    assert [check.result for check in made.checks] == ["passed"] * len(made.checks)
+    assert sum(check.seconds for check in made.checks if check.name.endswith("::boot")) > 0.5
+    assert made.world is not None and made.world.looked == "frozen"
+
+
+def test_a_file_that_changed_costs_no_package_and_the_report_says_why(cached: Sessions) -> None:
+    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "second\n"})
+    ended = cached.run("--image=cachebase")
+    assert ended.status == 0, ended.output
+    said = table(ended.output)
+    assert said["bootstrap"].startswith("reused (from ")
+    assert re.fullmatch(r"1 package reused \(from .* ago\), sealed; root/etc/motd changed", said["profile"]), said
+    assert "apt-get" not in log(cached, "cachebase")
+    assert ended.outcome("boot") == "PASSED", "a candidate that changed is verified"
+
+
+def test_other_tests_verify_the_same_candidate_again(cached: Sessions) -> None:
+    cached.image("cachebase", PACKAGE, tests=TESTS + "# more\n")
+    ended = cached.run("--image=cachebase", *(option.format(name="cachebase") for option in QUICK))
+    assert table(ended.output)["profile"].startswith("reused (from ")
+    assert ended.outcome("boot") == "PASSED"
+    cached.image("cachebase", PACKAGE, tests=TESTS)
+
+
+def test_an_image_stands_on_another_one_which_is_not_made_again(cached: Sessions, place: Place) -> None:
+    ended = cached.run("--image=cachetop")
+    assert ended.status == 0, ended.output
+    assert re.match(r"from cachebase, reused \(from ", table(ended.output)["bootstrap"])
+    origin = zfs("get", "-H", "-o", "value", "origin", f"{place.layout.golden}/cachetop").strip()
+    assert origin.startswith(f"{place.layout.golden}/cachebase@")
+    assert "apt-get" not in log(cached, "cachetop")
+
+
+def test_a_change_in_the_base_makes_anew_what_stands_on_it_and_both_live(cached: Sessions, place: Place) -> None:
+    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "third\n"})
+    ended = cached.run("--image=cachetop", "-k", "dataset or bootstrap or cycles or profile")
+    assert ended.status == 0, ended.output
+    said = table(ended.output)
+    assert "root/etc/motd changed" in said["bootstrap"]
+    assert "what it stands on changed" in said["profile"]
+    work = zfs("get", "-H", "-o", "value", "origin", f"{place.layout.work}/cachetop").strip()
+    assert work == f"{place.layout.work}/cachebase@candidate"
+    # The base is made once more: what stands on its last candidate keeps it.
+    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "fourth\n"})
+    again = cached.run("--image=cachebase", "-k", "dataset or bootstrap or cycles or profile")
+    assert again.status == 0, again.output
+    work = zfs("get", "-H", "-o", "value", "origin", f"{place.layout.work}/cachetop").strip()
+    assert work.startswith(f"{place.layout.bootstraps}/retired-cachebase-")
+
+
+def test_cache_info_lists_what_there_is_and_why_it_is_kept(cached: Sessions, place: Place) -> None:
+    ended = cached.run("--cache-info")
+    assert ended.status == 0, ended.output
+    assert re.search(r"^golden/cachebase +golden .*golden: kept until a newer version passes$", ended.output, re.M)
+    assert re.search(r"^bootstrap/retired-cachebase-\d+ +retired .*work/cachetop stands on it$", ended.output, re.M)
+    assert re.search(r"^bootstrap/\w+-\d+ +packages ", ended.output, re.M)
+    assert re.search(r"^\d+ of at most 200 entries, ", ended.output, re.M)
+
+
+def test_pruning_takes_what_nothing_stands_on_and_breaks_nothing(
+    cached: Sessions, place: Place, nothing_left: Callable[..., list[str]]
+) -> None:
+    argv = ["python3", "-m", "pipeline.cache", f"--dataset={place.layout.base}", "--number=0", "prune"]
+    zfs("snapshot", f"{place.layout.work}/cachetop@somebodys")
+    zfs("clone", f"{place.layout.work}/cachetop@somebodys", f"{place.layout.base}/theirs")
+    try:
+        told = subprocess.run(argv, capture_output=True, text=True, timeout=300, env={**os.environ, **code()}, cwd="/")
+        assert told.returncode == 0, told.stderr
+        assert zfs("list", "-H", "-o", "name", f"{place.layout.base}/theirs").strip()
+        assert zfs("list", "-H", "-o", "name", f"{place.layout.work}/cachetop").strip(), "a clone stands on it"
+        assert zfs("list", "-H", "-o", "name", f"{place.layout.golden}/cachebase").strip()
+    finally:
+        zfs("destroy", f"{place.layout.base}/theirs")
+        zfs("destroy", f"{place.layout.work}/cachetop@somebodys")
+    assert nothing_left("cachebase", "cachetop") == []
+
+
+def test_bisect_names_the_stage_that_broke_the_machine(cached: Sessions) -> None:
+    unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n"
+    cached.image("broken", PACKAGE + 'enable = ["bad.service"]\n', root={"etc/systemd/system/bad.service": unit})
+    ended = cached.run("--image=broken", "--bisect", "-k", "dataset or bootstrap or cycles or profile or boot")
+    assert ended.status == 1
+    assert "bootstrap: boots, and is healthy" in ended.output, ended.output
+    assert "packages: boots, and is healthy" in ended.output
+    assert "the first red one is profile. Reopen it:" in ended.output
+    opened = re.search(r"-m pipeline\.cache open (\S+)", ended.output)
+    assert opened is not None and opened[1].endswith("/work/broken@candidate")
