@@ -18,7 +18,10 @@ from pipeline.bootstrap.gentoo import Builder, Gentoo
 from pipeline.build import Build
 from pipeline.command import run
 from pipeline.errors import InputError
+from pipeline.gentoo import host
+from pipeline.gentoo.builder import BuilderRoot
 from pipeline.gentoo.enter import nspawn
+from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.store import Store
 from pipeline.gentoo.workshop import Workshop
 from pipeline.tarball import BUILDER, fetch, unpack
@@ -27,19 +30,24 @@ from pipeline.workspace import OWNER, locked, machine_name, of_this_process
 
 @contextlib.contextmanager
 def workshop(build: Build, tars: Path) -> Iterator[Workshop]:
-    """A workshop for the image; `tars` is where tars are kept.
+    """A workshop for the image: its builder root, or this host if that is a Gentoo; `tars` is where tars are kept.
 
-    Raises `InputError` where no builder is named.
+    Raises `InputError` where no builder is named, and this host is none.
     """
     settings = build.image.bootstrap
     assert isinstance(settings, Gentoo)
-    if settings.builder is None:
+    shared = build.log, build.place.slowness, build.wishes.max_age
+    if settings.builder is not None:
+        with _store(build) as store, _clone(build, settings.builder, tars) as root:
+            yield BuilderRoot(build.image, store, *shared, root, nspawn)
+        return
+    if (emerge := host.here()) is None:
         raise InputError(
             "bootstrap.builder of image.toml: missing, and this host is no Gentoo",
             hint='name a stage3, as builder = { tarball = "stage3-….tar.xz", sha256 = "…" }',
         )
-    with _store(build) as store, _clone(build, settings.builder, tars) as root:
-        yield Workshop(build.image, root, store, nspawn, build.log, build.place.slowness, build.wishes.max_age)
+    with _store(build) as store:
+        yield HostPortage(build.image, store, *shared, emerge)
 
 
 @contextlib.contextmanager

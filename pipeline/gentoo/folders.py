@@ -16,10 +16,10 @@ from pipeline.bootstrap.gentoo import Gentoo
 from pipeline.bootstrap.scratch import pack, scratch
 from pipeline.command import BuildLog, run
 from pipeline.errors import CommandFailed, GoldspawnError
+from pipeline.gentoo.builder import BuilderRoot
 from pipeline.gentoo.enter import chroot
 from pipeline.gentoo.merge import as_mark, merge_sets
 from pipeline.gentoo.store import Store
-from pipeline.gentoo.workshop import Workshop
 from pipeline.image import Image, load
 from pipeline.tarball import BOOTSTRAP, BUILDER, MERGED, make, register, unpack
 
@@ -82,7 +82,7 @@ def work_here(folder: str, bootstrap: str, builder: str, store: str, work: str, 
             run(["cp", "--archive", "--one-file-system", f"{source}/.", str(root)], log=log, timeout=600)
         else:
             unpack(Path(builder), root, log=log, timeout=600 * float(slowness))
-        workshop = Workshop(image, root, Store(Path(store)), chroot, log, float(slowness), float(max_age))
+        workshop = BuilderRoot(image, Store(Path(store)), log, float(slowness), float(max_age), root, chroot)
         outcome = merge_sets(workshop, tree)
         (Path(work) / "root.tar").touch(mode=0o600)  # it holds /etc/shadow
         pack(tree, Path(work) / "root.tar", log=log, timeout=600 * float(slowness))

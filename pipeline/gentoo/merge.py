@@ -22,25 +22,27 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
 
     Raises `Unbreakable`, `CommandFailed`, `CheckFailed` and `InputError` as `pipeline.portage.resolve` does.
     """
-    emerge = workshop.emerge(tree)
-    if workshop.settings.first_pass == "nodeps":
-        # Everything in, unordered; then again, in order, against what is there.
-        emerge.merge("--nodeps", "--oneshot", "--buildpkg=n", "@system")
-        emerge.merge("--oneshot", "--usepkg=n", "@system")
-    outcome = resolve(emerge, workshop.settings.sets, _options(workshop), say=workshop.log.line)
-    emerge.merge("--depclean", "--with-bdeps=n")
-    emerge.merge("@preserved-rebuild")
+    with workshop.target(tree) as emerge:
+        if workshop.settings.first_pass == "nodeps":
+            # Everything in, unordered; then again, in order, against what is there.
+            emerge.merge("--nodeps", "--oneshot", "--buildpkg=n", "@system")
+            emerge.merge("--oneshot", "--usepkg=n", "@system")
+        outcome = resolve(emerge, workshop.settings.sets, _options(workshop), say=workshop.log.line)
+        emerge.merge("--depclean", "--with-bdeps=n")
+        emerge.merge("@preserved-rebuild")
     return outcome
 
 
 def merge_packages(workshop: Workshop, tree: Path, atoms: Sequence[str]) -> Outcome:
     """Merges atoms into a tree that has its sets, and adds them to its world file. Raises as `merge_sets`."""
-    return resolve(workshop.emerge(tree), atoms, _options(workshop), say=workshop.log.line)
+    with workshop.target(tree) as emerge:
+        return resolve(emerge, atoms, _options(workshop), say=workshop.log.line)
 
 
 def plan(workshop: Workshop, tree: Path) -> Plan:
     """How the cycles of the image's sets would be opened: merges nothing."""
-    return planned(workshop.emerge(tree), workshop.settings.sets, _options(workshop))
+    with workshop.target(tree) as emerge:
+        return planned(emerge, workshop.settings.sets, _options(workshop))
 
 
 def as_mark(outcome: Outcome) -> str:

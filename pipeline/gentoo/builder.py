@@ -1,0 +1,92 @@
+"""A builder root: a tree with Portage in which `/` is not the host's, entered for each command.
+
+Where its tree comes from, datasets or plain folders, is the matter of `datasets` and `folders`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.gentoo import repositories
+from pipeline.gentoo.counting import Counting
+from pipeline.gentoo.enter import Enter
+from pipeline.gentoo.workshop import Workshop, environment, options
+from pipeline.portage import Emerge, configuration
+
+TARGET = "/mnt/goldspawn"
+"""Where a builder sees the tree into which it merges."""
+
+
+@dataclass(frozen=True)
+class BuilderRoot(Workshop):
+    """A workshop in the tree `root`, which is thrown away afterwards; `enter` is how a command gets into it."""
+
+    root: Path
+    enter: Enter
+
+    @contextlib.contextmanager
+    def target(self, tree: Path) -> Iterator[Emerge]:
+        if not any((self.root / name).exists() for name in ("usr/bin/emerge", "usr/sbin/emerge")):
+            raise InputError(
+                "bootstrap.builder of image.toml: that root has no emerge", hint="a stage3 tarball has one"
+            )
+        self._configure()
+        configuration.check_profile(self.settings.profile, self.repositories, key="bootstrap.profile")
+        yield self._emerge(tree)
+
+    def find_repositories(self) -> dict[str, Path]:
+        syncing = repositories.Syncing(
+            self.store.repositories,
+            lambda folder: str(configuration.REPOSITORIES / folder.name),
+            lambda argv, folder: [
+                *self.enter(self.root, {str(configuration.REPOSITORIES / folder.name): folder}, {}), *argv
+            ],
+            self.log, self.slowness, self.max_age,
+        )  # fmt: skip
+        found = repositories.of_image(self.settings, self.image.folder, syncing)
+        places = (self.root / "usr/share/portage/config/repos.conf", self.root / configuration.ETC / "repos.conf")
+        known = repositories.parsed(repositories.texts_of(*places))
+        for name, location in repositories.locations(known).items():
+            inside = self.root / location.lstrip("/")
+            if name not in found:
+                there = inside.is_dir() and any(inside.iterdir())
+                found[name] = inside if there else syncing.bring(name)
+        return found
+
+    def _emerge(self, tree: Path) -> Emerge:
+        binds = {
+            TARGET: tree,
+            str(configuration.DISTFILES): self.store.distfiles,
+            str(configuration.PACKAGES): self.store.packages,
+        }
+        shown = {
+            str(configuration.REPOSITORIES / name): folder
+            for name, folder in self.repositories.items()
+            if not folder.is_relative_to(self.root)
+        }
+        return Emerge(
+            TARGET,
+            tree,
+            builder=self.root,
+            wrapper=tuple(self.enter(self.root, binds, shown)),
+            options=options(self.settings),
+            environment=environment(self.settings),
+            log=Counting(self.log),
+            slowness=self.slowness,
+        )
+
+    def _configure(self) -> None:
+        """Tells the builder's own Portage of the image's repositories: it syncs them, and BDEPEND may name theirs."""
+        file = configuration.ETC / "repos.conf" / "goldspawn.conf"
+        if (text := configuration.files(self.settings.configuration()).get(file)) is not None:
+            (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / file).write_text(text)
+        for one in self.settings.repositories:
+            if one.key is not None:
+                keys = self.root / configuration.ETC / "goldspawn-keys"
+                keys.mkdir(parents=True, exist_ok=True)
+                (keys / f"{one.name}.asc").write_bytes((self.image.folder / one.key).read_bytes())
