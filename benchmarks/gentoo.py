@@ -25,6 +25,7 @@ from pipeline.appliance import namespace  # noqa: E402
 from pipeline.command import SILENT  # noqa: E402
 from pipeline.gentoo.builder import BuilderRoot  # noqa: E402
 from pipeline.gentoo.enter import chroot  # noqa: E402
+from pipeline.gentoo.folders import copied  # noqa: E402
 from pipeline.gentoo.merge import merge_sets  # noqa: E402
 from pipeline.gentoo.store import Store  # noqa: E402
 from pipeline.image import load  # noqa: E402
@@ -52,16 +53,16 @@ def timed(who: str, work: Path, tars: tuple[Path, Path]) -> float:
         unpack(tar, folder, log=SILENT, timeout=300)
     store = Store(place / "store")
     shutil.copytree(work / "distfiles", store.distfiles, dirs_exist_ok=True)
-    workshop = BuilderRoot(load(IMAGE), store, SILENT, 10.0, math.inf, root, chroot)
+    workshop = BuilderRoot(load(IMAGE), store, SILENT, 10.0, math.inf, root, chroot, copied)
     if who == "fetch":
-        with workshop.target(tree) as emerge:
+        with workshop.target(tree) as (emerge, _):
             emerge.merge("--fetchonly", "--nodeps", "@system")
         shutil.copytree(store.distfiles, work / "distfiles", dirs_exist_ok=True)
         shutil.rmtree(place)
         return 0.0
     started = time.monotonic()
     if who == "by hand":
-        with workshop.target(tree) as emerge:
+        with workshop.target(tree) as (emerge, _):
             by_hand(emerge, workshop.settings.sets)
     else:
         merge_sets(workshop, tree)

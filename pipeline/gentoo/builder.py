@@ -14,29 +14,37 @@ from pipeline.errors import InputError
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
 from pipeline.gentoo.enter import Enter
-from pipeline.gentoo.workshop import Workshop, environment, options
-from pipeline.portage import Emerge, configuration
+from pipeline.gentoo.workshop import Copy, Workshop, environment, options
+from pipeline.portage import Emerge, Trial, configuration
+from pipeline.portage.cycles import Root
 
 TARGET = "/mnt/goldspawn"
 """Where a builder sees the tree into which it merges."""
 
+TRIED = "/var/lib/goldspawn/tried"
+"""Where a builder, and a copy of it, has the packages that were built to try them."""
+
 
 @dataclass(frozen=True)
 class BuilderRoot(Workshop):
-    """A workshop in the tree `root`, which is thrown away afterwards; `enter` is how a command gets into it."""
+    """A workshop in the tree `root`, which is thrown away afterwards; `enter` is how a command gets into it.
+
+    `copy` copies a root for what may fail; without it, that is done at once.
+    """
 
     root: Path
     enter: Enter
+    copy: Copy | None = None
 
     @contextlib.contextmanager
-    def target(self, tree: Path) -> Iterator[Emerge]:
+    def target(self, tree: Path) -> Iterator[tuple[Emerge, Trial | None]]:
         if not any((self.root / name).exists() for name in ("usr/bin/emerge", "usr/sbin/emerge")):
             raise InputError(
                 "bootstrap.builder of image.toml: that root has no emerge", hint="a stage3 tarball has one"
             )
         self._configure()
         configuration.check_profile(self.settings.profile, self.repositories, key="bootstrap.profile")
-        yield self._emerge(tree)
+        yield self._emerge(tree, self.root), self._trial(tree) if self.copy is not None else None
 
     def find_repositories(self) -> dict[str, Path]:
         syncing = repositories.Syncing(
@@ -57,9 +65,21 @@ class BuilderRoot(Workshop):
                 found[name] = inside if there else syncing.bring(name)
         return found
 
-    def _emerge(self, tree: Path) -> Emerge:
+    def _trial(self, tree: Path) -> Trial:
+        @contextlib.contextmanager
+        def copied(root: Root) -> Iterator[Emerge]:
+            assert self.copy is not None
+            with self.copy(tree if root == "target" else self.root) as copy:
+                yield self._emerge(copy, self.root) if root == "target" else self._emerge(tree, copy)
+
+        return Trial(copied, TRIED)
+
+    def _emerge(self, tree: Path, root: Path) -> Emerge:
+        tried = self.root / TRIED.lstrip("/")
+        tried.mkdir(parents=True, exist_ok=True)
         binds = {
             TARGET: tree,
+            TRIED: tried,
             str(configuration.DISTFILES): self.store.distfiles,
             str(configuration.PACKAGES): self.store.packages,
         }
@@ -71,8 +91,8 @@ class BuilderRoot(Workshop):
         return Emerge(
             TARGET,
             tree,
-            builder=self.root,
-            wrapper=tuple(self.enter(self.root, binds, shown)),
+            builder=root,
+            wrapper=tuple(self.enter(root, binds, shown)),
             options=options(self.settings),
             environment=environment(self.settings),
             log=Counting(self.log),

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pipeline.bootstrap.gentoo import Builder, Gentoo
@@ -25,7 +26,7 @@ from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.store import Store
 from pipeline.gentoo.workshop import Workshop
 from pipeline.tarball import BUILDER, fetch, unpack
-from pipeline.workspace import OWNER, locked, machine_name, of_this_process
+from pipeline.workspace import OWNER, copied, locked, machine_name, of_this_process
 
 
 @contextlib.contextmanager
@@ -37,9 +38,10 @@ def workshop(build: Build, tars: Path) -> Iterator[Workshop]:
     settings = build.image.bootstrap
     assert isinstance(settings, Gentoo)
     shared = build.log, build.place.slowness, build.wishes.max_age
+    copy = partial(copied, image=build.image.name, place=build.place, zfs=build.zfs)
     if settings.builder is not None:
         with _store(build) as store, _clone(build, settings.builder, tars) as root:
-            yield BuilderRoot(build.image, store, *shared, root, nspawn)
+            yield BuilderRoot(build.image, store, *shared, root, nspawn, copy)
         return
     if (emerge := host.here()) is None:
         raise InputError(
@@ -47,7 +49,7 @@ def workshop(build: Build, tars: Path) -> Iterator[Workshop]:
             hint='name a stage3, as builder = { tarball = "stage3-….tar.xz", sha256 = "…" }',
         )
     with _store(build) as store:
-        yield HostPortage(build.image, store, *shared, emerge)
+        yield HostPortage(build.image, store, *shared, emerge, copy)
 
 
 @contextlib.contextmanager

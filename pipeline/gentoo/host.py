@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
-from pipeline.gentoo.workshop import Workshop, environment, options
-from pipeline.portage import Emerge, configuration
+from pipeline.gentoo.workshop import Copy, Workshop, environment, options
+from pipeline.portage import Emerge, Trial, configuration
+from pipeline.portage.cycles import Root
 
 RELEASE = Path("/etc/gentoo-release")
 """What every Gentoo has: a file of sys-apps/baselayout."""
@@ -30,15 +32,27 @@ def here(release: Path = RELEASE, path: str | None = None) -> str | None:
 
 @dataclass(frozen=True)
 class HostPortage(Workshop):
-    """A workshop that is this host; `program` is its emerge, `variables` are added to the environment of that."""
+    """A workshop that is this host; `program` is its emerge, `variables` are added to the environment of that.
+
+    `copy` copies the tree for what may fail; without it, that is done at once.
+    """
 
     program: str
+    copy: Copy | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def target(self, tree: Path) -> Iterator[Emerge]:
+    def target(self, tree: Path) -> Iterator[tuple[Emerge, Trial | None]]:
         configuration.check_profile(self.settings.profile, self.repositories, key="bootstrap.profile")
         repository, _, path = self.settings.profile.partition(":")
+        profile = self.repositories[repository] / "profiles" / path
+        with (
+            _leading_to(tree / configuration.ETC / "make.profile", profile),
+            tempfile.TemporaryDirectory(prefix="goldspawn-tried-") as tried,
+        ):
+            yield self._emerge(tree), self._trial(tree, tried) if self.copy is not None else None
+
+    def _emerge(self, tree: Path) -> Emerge:
         told = {
             **environment(self.settings),
             **self.variables,
@@ -46,11 +60,19 @@ class HostPortage(Workshop):
             "DISTDIR": self._own["DISTDIR"],
             "PKGDIR": self._own["PKGDIR"],
         }
-        with _leading_to(tree / configuration.ETC / "make.profile", self.repositories[repository] / "profiles" / path):
-            yield Emerge.of_command(
-                [self.program], str(tree), environment=told, options=options(self.settings), log=Counting(self.log),
-                slowness=self.slowness,
-            )  # fmt: skip
+        return Emerge.of_command(
+            [self.program], str(tree), environment=told, options=options(self.settings), log=Counting(self.log),
+            slowness=self.slowness,
+        )  # fmt: skip
+
+    def _trial(self, tree: Path, tried: str) -> Trial:
+        @contextlib.contextmanager
+        def copied(root: Root) -> Iterator[Emerge]:
+            assert self.copy is not None
+            with self.copy(tree) as copy:
+                yield self._emerge(copy)
+
+        return Trial(copied, tried)
 
     def find_repositories(self) -> dict[str, Path]:
         syncing = repositories.Syncing(

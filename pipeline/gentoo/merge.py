@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.gentoo.workshop import Workshop
-from pipeline.portage import Options, Outcome, Plan, resolve
+from pipeline.portage import Options, Outcome, Plan, Trial, resolve
 from pipeline.portage import plan as planned
 
 MARK = "cycles"
@@ -22,12 +22,12 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
 
     Raises `Unbreakable`, `CommandFailed`, `CheckFailed` and `InputError` as `pipeline.portage.resolve` does.
     """
-    with workshop.target(tree) as emerge:
+    with workshop.target(tree) as (emerge, trial):
         if workshop.settings.first_pass == "nodeps":
             # Everything in, unordered; then again, in order, against what is there.
             emerge.merge("--nodeps", "--oneshot", "--buildpkg=n", "@system")
             emerge.merge("--oneshot", "--usepkg=n", "@system")
-        outcome = resolve(emerge, workshop.settings.sets, _options(workshop), say=workshop.log.line)
+        outcome = resolve(emerge, workshop.settings.sets, _options(workshop, trial), say=workshop.log.line)
         emerge.merge("--depclean", "--with-bdeps=n")
         emerge.merge("@preserved-rebuild")
     return outcome
@@ -35,13 +35,13 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
 
 def merge_packages(workshop: Workshop, tree: Path, atoms: Sequence[str]) -> Outcome:
     """Merges atoms into a tree that has its sets, and adds them to its world file. Raises as `merge_sets`."""
-    with workshop.target(tree) as emerge:
-        return resolve(emerge, atoms, _options(workshop), say=workshop.log.line)
+    with workshop.target(tree) as (emerge, trial):
+        return resolve(emerge, atoms, _options(workshop, trial), say=workshop.log.line)
 
 
 def plan(workshop: Workshop, tree: Path) -> Plan:
     """How the cycles of the image's sets would be opened: merges nothing."""
-    with workshop.target(tree) as emerge:
+    with workshop.target(tree) as (emerge, _):
         return planned(emerge, workshop.settings.sets, _options(workshop))
 
 
@@ -54,5 +54,5 @@ def as_mark(outcome: Outcome) -> str:
     return text if len(text) <= _ROOM else json.dumps({**told, "rebuilt": [], "failed": [], "breaks": []})
 
 
-def _options(workshop: Workshop) -> Options:
-    return Options(binaries=workshop.settings.binary != "never", memory=workshop.memory())
+def _options(workshop: Workshop, trial: Trial | None = None) -> Options:
+    return Options(binaries=workshop.settings.binary != "never", trial=trial, memory=workshop.memory())

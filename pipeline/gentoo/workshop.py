@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +17,14 @@ from pipeline.command import BuildLog
 from pipeline.gentoo import repositories
 from pipeline.gentoo.store import Store
 from pipeline.image import Image
-from pipeline.portage import Emerge, Memory
+from pipeline.portage import Emerge, Memory, Trial
 
 _MEMORY_A_JOB = 2 << 30
 """Bytes of memory that one compiler may want (Gentoo's handbook, MAKEOPTS)."""
+
+
+Copy = Callable[[Path], AbstractContextManager[Path]]
+"""Gives a throw-away copy of a tree."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class Workshop(ABC):
     max_age: float
 
     @abstractmethod
-    def target(self, tree: Path) -> AbstractContextManager[Emerge]:
-        """An `Emerge` that merges into `tree` while the block runs. Syncs repositories where that is due.
+    def target(self, tree: Path) -> AbstractContextManager[tuple[Emerge, Trial | None]]:
+        """An `Emerge` that merges into `tree` while the block runs, and where it can try what may fail.
 
-        Raises `InputError` for a profile that does not exist, and where there is no Portage.
+        Syncs repositories where that is due. Raises `InputError` for a profile that does not exist, and where there is
+        no Portage.
         """
 
     @abstractmethod
