@@ -34,7 +34,7 @@ GitUri = Annotated[
 Variable = Annotated[Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable of make.conf")]
 Line = Annotated[Text, matching(r"[^\n]*\S[^\n]*", "one line")]
 Binary = Annotated[Text, matching(r"prefer|only|never", '"prefer", "only" or "never"')]
-FirstPass = Annotated[Text, matching(r"none|nodeps", '"none" or "nodeps"')]
+FirstPass = Annotated[Text, matching(r"none|nodeps|packages\.build", '"none", "nodeps" or "packages.build"')]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -128,9 +128,10 @@ class Gentoo(Settings):
     first_pass: Annotated[
         FirstPass,
         Field(
-            description="What is merged before the sets: nothing, or all of @system without regard to dependencies, "
-            "and then again, in order.",
-            json_schema_extra={"enum": ["none", "nodeps"]},
+            description="What is merged before the sets: nothing; all of @system without regard to dependencies, and "
+            "then again, in order; or what the profile's `packages.build` names with hardly a flag set, as catalyst "
+            "does, which is built again at the end.",
+            json_schema_extra={"enum": ["none", "nodeps", "packages.build"]},
         ),
     ] = "none"
     repositories: Annotated[

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from pipeline.errors import InputError
 from pipeline.gentoo.workshop import Workshop
-from pipeline.portage import Options, Outcome, Plan, Trial, resolve
+from pipeline.portage import Emerge, Options, Outcome, Plan, Trial, resolve
 from pipeline.portage import plan as planned
+from pipeline.portage.installed import installed
+from pipeline.portage.memory import Unfinished
+from pipeline.portage.rebuild import half
+from pipeline.portage.stacked import stacked
 
 MARK = "cycles"
 """The user property of a snapshot in which it stands how the cycles were opened, for the manifest."""
@@ -27,10 +34,39 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
             # Everything in, unordered; then again, in order, against what is there.
             emerge.merge("--nodeps", "--oneshot", "--buildpkg=n", "@system")
             emerge.merge("--oneshot", "--usepkg=n", "@system")
+        elif workshop.settings.first_pass == "packages.build":
+            _merge_packages_build(workshop, emerge, trial)
         outcome = resolve(emerge, workshop.settings.sets, _options(workshop, trial), say=workshop.log.line)
         emerge.merge("--depclean", "--with-bdeps=n")
         emerge.merge("@preserved-rebuild")
     return outcome
+
+
+def _merge_packages_build(workshop: Workshop, emerge: Emerge, trial: Trial | None) -> None:
+    """Merges what the profile's packages.build names, with hardly a flag set, as catalyst makes its stage1.
+
+    All of it counts as incomplete: it is built again, as configured, once the sets are merged.
+    """
+    profile = workshop.settings.profile
+    if not (names := stacked(profile, "packages.build", workshop.repositories)):
+        raise InputError(
+            f'bootstrap.first_pass of image.toml: the profile "{profile}" has no packages.build',
+            hint="leave it out: cycles are opened without it",
+        )
+    flags = f"-* build {emerge.envvar('BOOTSTRAP_USE')}".strip()
+    small = replace(
+        emerge,
+        options=(*emerge.options, "--oneshot", "--implicit-system-deps=n", "--buildpkg=n"),
+        environment={**emerge.environment, "USE": flags},
+    )
+    began = int(time.time())
+    before = set(installed(emerge.seen))
+    resolve(small, names, _options(workshop, trial), say=workshop.log.line)
+    fresh = [entry.package for cpv, entry in installed(emerge.seen).items() if cpv not in before]
+    unfinished = Unfinished.of(emerge, "target")
+    unfinished.add(fresh, now=began)
+    for package in fresh:
+        unfinished.seen(half(emerge, package))
 
 
 def merge_packages(workshop: Workshop, tree: Path, atoms: Sequence[str]) -> Outcome:
