@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
@@ -40,6 +41,8 @@ class HostPortage(Workshop):
     program: str
     copy: Copy | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    spare_builder: ClassVar = True
 
     @contextlib.contextmanager
     def target(self, tree: Path) -> Iterator[tuple[Emerge, Trial | None]]:

@@ -91,4 +91,7 @@ def as_mark(outcome: Outcome) -> str:
 
 
 def _options(workshop: Workshop, trial: Trial | None = None) -> Options:
-    return Options(binaries=workshop.settings.binary != "never", trial=trial, memory=workshop.memory())
+    return Options(
+        binaries=workshop.settings.binary != "never", trial=trial, memory=workshop.memory(),
+        spare_builder=workshop.spare_builder,
+    )  # fmt: skip

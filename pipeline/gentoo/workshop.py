@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from pipeline.bootstrap.gentoo import Gentoo
 from pipeline.command import BuildLog
@@ -39,6 +40,9 @@ class Workshop(ABC):
     log: BuildLog
     slowness: float
     max_age: float
+
+    spare_builder: ClassVar = False
+    """Whether the `/` of emerge is somebody's machine, in which nothing may be merged incomplete."""
 
     @abstractmethod
     def target(self, tree: Path) -> AbstractContextManager[tuple[Emerge, Trial | None]]:

@@ -37,4 +37,4 @@ def plan_of(emerge: Emerge, report: Report, options: Options | None = None) -> P
     options = options or Options()
     members = {member for ring in report.cycles for member in ring.members}
     binaries = at_hand(emerge, members) if options.binaries and members else frozenset()
-    return make(report, Knowledge(binaries, (), options.costs, options.hollow))
+    return make(report, Knowledge(binaries, (), options.costs, options.hollow, spare_builder=options.spare_builder))

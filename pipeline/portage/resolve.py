@@ -51,7 +51,7 @@ class Options:
 
     `binaries`: rings may be opened with binary packages at hand. `costs` and `hollow` are for the planner. Without a
     `trial` a --nodeps is done at once; a merge that fails leaves the root as it was, but for what its phases did
-    outside of their own folders. `memory` keeps plans.
+    outside of their own folders. `memory` keeps plans. `spare_builder` as `plan.Knowledge` has it.
     """
 
     binaries: bool = False
@@ -59,6 +59,7 @@ class Options:
     hollow: frozenset[str] = frozenset()
     trial: Trial | None = None
     memory: Memory | None = None
+    spare_builder: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ class _Work:
         binaries: frozenset[Package] = frozenset()
         if options.binaries:
             binaries = at_hand(self.emerge, {member for ring in report.cycles for member in ring.members})
-        return Knowledge(binaries, (), options.costs, options.hollow, frozenset(self.failed))
+        return Knowledge(binaries, (), options.costs, options.hollow, frozenset(self.failed), options.spare_builder)
 
     def _make(self, step: Break, graph: Graph) -> bool:
         """Makes one break; False if that failed, and then the root is as it was."""

@@ -66,5 +66,7 @@ def copied(tree: Path) -> Iterator[Path]:
     """A copy of a tree, whatever the file system."""
     copy = tree.with_name("copy")
     shutil.copytree(tree, copy, symlinks=True)
-    yield copy
-    shutil.rmtree(copy)
+    try:
+        yield copy
+    finally:
+        shutil.rmtree(copy)

@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.gentoo.host import HostPortage, here
 from pipeline.gentoo.merge import merge_packages, merge_sets, plan
 from pipeline.image import load
+from pipeline.portage import Unbreakable
 from pipeline.portage.installed import installed
 from tests.portage.world import World
 
@@ -32,6 +33,7 @@ def test_the_sets_are_merged_by_the_hosts_emerge(host: HostPortage, world: World
     """With a cycle on the way; the profile and a package come from the image's overlay, the rest from the host's."""
     world.library("font", must=["shape"])
     world.library("shape", may=["font"], system=False)
+    world.ebuild("app-misc/idle")
     assert len(plan(host, world.target).breaks) == 1
     outcome = merge_sets(host, world.target)
     assert [str(step) for step in outcome.breaks] == ["merge dev-libs/shape-1 with --nodeps"]
@@ -43,9 +45,9 @@ def test_the_sets_are_merged_by_the_hosts_emerge(host: HostPortage, world: World
     assert list(world.packages.glob("app-misc/shop/*"))
     # The machine looks for its profile where it will have it.
     assert str((world.target / LINK).readlink()) == "/var/db/repos/local/profiles/host/shop"
-    merge_packages(host, world.target, ["dev-util/gen"])
-    assert "dev-util/gen-1" in installed(world.target)
-    assert (world.target / "var/lib/portage/world").read_text() == "dev-util/gen\n"
+    merge_packages(host, world.target, ["app-misc/idle"])
+    assert "app-misc/idle-1" in installed(world.target)
+    assert (world.target / "var/lib/portage/world").read_text() == "app-misc/idle\n"
 
 
 def test_a_profile_that_no_repository_of_the_host_has(host: HostPortage, world: World) -> None:
@@ -55,3 +57,12 @@ def test_a_profile_that_no_repository_of_the_host_has(host: HostPortage, world: 
     with pytest.raises(InputError, match='"tiny:bose": repository tiny has no such profile') as caught:
         merge_sets(lost, world.target)
     assert caught.value.hint == "the nearest: tiny:base"
+
+
+def test_nothing_is_merged_half_into_the_host(host: HostPortage, world: World) -> None:
+    """A cycle among its own tools is the operator's to open: --nodeps there could cost them the host."""
+    world.ebuild("dev-util/gen", bdepend="dev-util/mk")
+    world.ebuild("dev-util/mk", bdepend="dev-util/gen")
+    with pytest.raises(Unbreakable, match="dev-util/gen-1"):
+        merge_sets(host, world.target)
+    assert not installed(world.builder)
