@@ -15,7 +15,7 @@ from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
 from pipeline.gentoo.enter import Enter
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
-from pipeline.portage import Emerge, Trial, configuration
+from pipeline.portage import Emerge, Trial, configuration, status
 from pipeline.portage.cycles import Root
 
 TARGET = "/mnt/goldspawn"
@@ -75,11 +75,13 @@ class BuilderRoot(Workshop):
         return Trial(copied, TRIED)
 
     def _emerge(self, tree: Path, root: Path) -> Emerge:
-        tried = self.root / TRIED.lstrip("/")
-        tried.mkdir(parents=True, exist_ok=True)
+        own = self.root / "var/lib/goldspawn"
+        for name in ("status", "tried"):
+            (own / name).mkdir(parents=True, exist_ok=True)
         binds = {
             TARGET: tree,
-            TRIED: tried,
+            TRIED: own / "tried",
+            status.FOLDER: own / "status",
             str(configuration.DISTFILES): self.store.distfiles,
             str(configuration.PACKAGES): self.store.packages,
         }
@@ -95,7 +97,7 @@ class BuilderRoot(Workshop):
             wrapper=tuple(self.enter(root, binds, shown)),
             options=options(self.settings),
             environment=environment(self.settings),
-            log=Counting(self.log),
+            log=Counting(self.log, lambda: status.read(own / "status")),
             slowness=self.slowness,
         )
 

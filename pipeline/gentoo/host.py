@@ -12,14 +12,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
-from pipeline.portage import Emerge, Trial, configuration
+from pipeline.portage import Emerge, Trial, configuration, status
 from pipeline.portage.cycles import Root
 
 RELEASE = Path("/etc/gentoo-release")
@@ -63,8 +63,9 @@ class HostPortage(Workshop):
             "DISTDIR": self._own["DISTDIR"],
             "PKGDIR": self._own["PKGDIR"],
         }
+        log = Counting(self.log, partial(status.read, Path(status.FOLDER), str(tree)))
         return Emerge.of_command(
-            [self.program], str(tree), environment=told, options=options(self.settings), log=Counting(self.log),
+            [self.program], str(tree), environment=told, options=options(self.settings), log=log,
             slowness=self.slowness,
         )  # fmt: skip
 

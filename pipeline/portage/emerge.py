@@ -46,6 +46,9 @@ class _Listening(BuildLog):
     def took(self, seconds: float) -> None:
         self._log.took(seconds)
 
+    def idle(self) -> None:
+        self._log.idle()
+
     @property
     def text(self) -> str:
         return "\n".join(self._kept)
