@@ -64,7 +64,8 @@ def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slown
                 raise
         told = json.loads((work / _RESULT).read_text())
         if "error" in told:
-            raise GoldspawnError(told["error"], hint=told["hint"])
+            log_path = f"\nwhole log: {log.path}" if log.path is not None else ""
+            raise GoldspawnError(told["error"] + log_path, hint=told["hint"])
         (work / "root.tar").rename(tar)
         tar.with_suffix(".json").write_text(json.dumps(told))
 
@@ -93,6 +94,9 @@ def work_here(folder: str, bootstrap: str, builder: str, store: str, work: str, 
         (Path(work) / "root.tar").touch(mode=0o600)  # it holds /etc/shadow
         pack(tree, Path(work) / "root.tar", log=log, timeout=600 * float(slowness))
         result.write_text(as_mark(outcome))
+    except CommandFailed as error:
+        result.write_text(json.dumps({"error": str(error), "hint": None}))
+        return 1
     except GoldspawnError as error:
         result.write_text(json.dumps({"error": error.message, "hint": error.hint}))
         return 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import GoldspawnError
+from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.portage import Emerge, resolution, resolve
 from tests.portage.world import World
 
@@ -114,6 +115,36 @@ def test_a_compile_failure(world: World) -> None:
     world.library("plain")
     world.write("dev-libs/plain/files/plain.c", "int broken(\n")
     assert failed(world).startswith("dev-libs/plain-1 failed in its compile phase: ")
+
+
+def test_a_failure_is_told_by_the_end_of_its_own_build_log(world: World) -> None:
+    """With two jobs emerge prints neither the compiler's words nor the log, and names a file of the builder's."""
+    for name in ("one", "two"):
+        world.library(name)
+        world.write(f"dev-libs/{name}/files/{name}.c", "int broken(\n")
+        ebuild = world.repository / f"dev-libs/{name}/{name}-1.ebuild"
+        told = f"src_compile() {{\n    printf 'compiling {name} %s\\n' {{1..100}}\n"
+        ebuild.write_text(ebuild.read_text().replace("src_compile() {\n", told))
+    with pytest.raises(CommandFailed) as caught:
+        world.emerge("--jobs=2").merge("dev-libs/one", "dev-libs/two")
+    shown = str(caught.value)
+    first = re.match(r"dev-libs/(one|two)-1 failed in its compile phase: \S+\1.c:1:\d+: error: expected", shown)
+    assert first is not None, shown
+    assert "hint: its whole build.log stands in the log" in shown
+    assert f"compiling {first[1]} 100" in shown and f"compiling {first[1]} 1\n" not in shown
+    assert "If you need support" not in shown
+    assert f"whole log: {world.folder}/log" in shown
+    assert "\x1b" not in shown
+    kept = (world.folder / "log").read_text()
+    assert "build.log of dev-libs/one-1:" in kept and "build.log of dev-libs/two-1:" in kept
+    assert kept.count("compiling one 50\n") == kept.count("compiling two 50\n") == 1
+
+
+def test_a_build_log_that_emerge_prints_is_not_kept_twice(world: World) -> None:
+    world.library("plain")
+    world.write("dev-libs/plain/files/plain.c", "int broken(\n")
+    assert "plain.c:1:" in failed(world)
+    assert (world.folder / "log").read_text().count("plain.c:1:1: error:") == 1
 
 
 def test_a_broken_repos_conf(world: World) -> None:
