@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.portage import Emerge, resolution, resolve
+from pipeline.portage.installed import installed
 from tests.portage.world import World
+
+BIG = """\
+S="${WORKDIR}"
+src_install() {
+    dd if=/dev/zero of=big bs=1M count=8 status=none
+    insinto /usr/share
+    doins big
+}
+"""
+
+
+@pytest.fixture
+def small_disk(world: World, tmp_path: Path) -> Iterator[Path]:
+    """The target, on a disk of its own with three megabytes."""
+    kept = world.target.rename(tmp_path / "kept")
+    world.target.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", world.target], check=True)
+    try:
+        shutil.copytree(kept, world.target, symlinks=True, dirs_exist_ok=True)
+        yield world.target
+    finally:
+        subprocess.run(["umount", world.target], check=True)
 
 
 def told(world: World, *sets: str) -> tuple[str, str]:
@@ -115,6 +140,20 @@ def test_a_compile_failure(world: World) -> None:
     world.library("plain")
     world.write("dev-libs/plain/files/plain.c", "int broken(\n")
     assert failed(world).startswith("dev-libs/plain-1 failed in its compile phase: ")
+
+
+def test_a_full_disk_is_told_and_nothing_half_merged_survives(world: World, small_disk: Path) -> None:
+    """emerge says that it completed the package; its status and its database say the truth."""
+    world.ebuild("app-misc/big", body=BIG, system=True)
+    assert failed(world) == "no space is left where emerge writes"
+    assert ">>> Completed (1 of 1) app-misc/big-1" in "\n".join(world.lines)
+    assert not installed(world.target)
+    subprocess.run(["mount", "-o", "remount,size=32m", small_disk], check=True)
+    resolve(world.emerge(), ["@system"])
+    assert set(installed(world.target)) == {"app-misc/big-1"}
+    assert (world.target / "usr/share/big").stat().st_size == 8 << 20
+    assert not list((world.target / "var/db/pkg").glob("*/-MERGING-*"))
+    assert not list((world.target / "usr/share").glob("*#new"))
 
 
 def test_a_failure_is_told_by_the_end_of_its_own_build_log(world: World) -> None:
