@@ -34,6 +34,7 @@ GitUri = Annotated[
 Variable = Annotated[Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable of make.conf")]
 Line = Annotated[Text, matching(r"[^\n]*\S[^\n]*", "one line")]
 Binary = Annotated[Text, matching(r"prefer|only|never", '"prefer", "only" or "never"')]
+ConfigFiles = Annotated[Text, matching(r"package|keep", '"package" or "keep"')]
 FirstPass = Annotated[Text, matching(r"none|nodeps|packages\.build", '"none", "nodeps" or "packages.build"')]
 
 
@@ -165,6 +166,14 @@ class Gentoo(Settings):
         unique("binhost", lambda one: one.name),
         Field(description="Servers of binary packages; our own builds fill one that all images share."),
     ] = ()
+    config_files: Annotated[
+        ConfigFiles,
+        Field(
+            description="What becomes of a configuration file that is there already (CONFIG_PROTECT): the package's "
+            "takes its place, or it is kept.",
+            json_schema_extra={"enum": ["package", "keep"]},
+        ),
+    ] = "package"
     jobs: Annotated[Count | None, Field(description="Packages built at once. Default: from the machine's size.")] = None
     share: Annotated[
         bool,

@@ -39,6 +39,7 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
         outcome = resolve(emerge, workshop.settings.sets, _options(workshop, trial), say=workshop.log.line)
         emerge.merge("--depclean", "--with-bdeps=n")
         emerge.merge("@preserved-rebuild")
+        _refuse_offers(workshop, emerge)
     return outcome
 
 
@@ -72,7 +73,21 @@ def _merge_packages_build(workshop: Workshop, emerge: Emerge, trial: Trial | Non
 def merge_packages(workshop: Workshop, tree: Path, atoms: Sequence[str]) -> Outcome:
     """Merges atoms into a tree that has its sets, and adds them to its world file. Raises as `merge_sets`."""
     with workshop.target(tree) as (emerge, trial):
-        return resolve(emerge, atoms, _options(workshop, trial), say=workshop.log.line)
+        outcome = resolve(emerge, atoms, _options(workshop, trial), say=workshop.log.line)
+        _refuse_offers(workshop, emerge)
+    return outcome
+
+
+def _refuse_offers(workshop: Workshop, emerge: Emerge) -> None:
+    """Removes the files beside those that were kept, which etc-update(1) would ask about."""
+    if workshop.settings.config_files == "package":
+        return
+    for protected in emerge.envvar("CONFIG_PROTECT").split():
+        for offer in sorted((emerge.seen / protected.lstrip("/")).rglob("._cfg[0-9][0-9][0-9][0-9]_*")):
+            workshop.log.line(
+                f"kept {offer.with_name(offer.name[10:]).relative_to(emerge.seen)}: not that of a package"
+            )
+            offer.unlink()
 
 
 def plan(workshop: Workshop, tree: Path) -> Plan:

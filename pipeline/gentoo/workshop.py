@@ -90,8 +90,7 @@ def environment(settings: Gentoo) -> dict[str, str]:
     return {
         "FEATURES": " ".join(features),
         "MAKEOPTS": settings.make_conf.get("MAKEOPTS", f"-j{_jobs()} -l{_cores()}"),
-        # Configuration files are taken as packages bring them; what an image wants otherwise is in its root/.
-        "CONFIG_PROTECT": "-*",
+        **({"CONFIG_PROTECT": "-*"} if settings.config_files == "package" else {}),
         "CLEAN_DELAY": "0",
         "EMERGE_WARNING_DELAY": "0",
     }
