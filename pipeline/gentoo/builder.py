@@ -84,6 +84,7 @@ class BuilderRoot(Workshop):
             status.FOLDER: own / "status",
             str(configuration.DISTFILES): self.store.distfiles,
             str(configuration.PACKAGES): self.store.packages,
+            str(configuration.BINHOSTS): self.store.binhosts,
         }
         shown = {
             str(configuration.REPOSITORIES / name): folder
@@ -102,11 +103,13 @@ class BuilderRoot(Workshop):
         )
 
     def _configure(self) -> None:
-        """Tells the builder's own Portage of the image's repositories: it syncs them, and BDEPEND may name theirs."""
-        file = configuration.ETC / "repos.conf" / "goldspawn.conf"
-        if (text := configuration.files(self.settings.configuration()).get(file)) is not None:
-            (self.root / file).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / file).write_text(text)
+        """Tells the builder's own Portage of the image's repositories and binhosts: BDEPEND may name what is there."""
+        made = configuration.files(self.settings.configuration())
+        for name in ("repos.conf", "binrepos.conf"):
+            file = configuration.ETC / name / "goldspawn.conf"
+            if (text := made.get(file)) is not None:
+                (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / file).write_text(text)
         for one in self.settings.repositories:
             if one.key is not None:
                 keys = self.root / configuration.ETC / "goldspawn-keys"

@@ -16,6 +16,8 @@ REPOSITORIES = PurePosixPath("/var/db/repos")
 """Where ebuild repositories are, in the builder and in the machine."""
 DISTFILES = PurePosixPath("/var/cache/distfiles")
 PACKAGES = PurePosixPath("/var/cache/binpkgs")
+BINHOSTS = PurePosixPath("/var/cache/binhost")
+"""Where Portage keeps what it fetches from binhosts."""
 ETC = Path("etc/portage")
 
 SETS = ("use", "accept_keywords", "mask", "unmask", "license", "env")

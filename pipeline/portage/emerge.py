@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.command import SILENT, BuildLog, Result, output, run
 from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.portage.cycles import Root
-from pipeline.portage.errors import explain
+from pipeline.portage.errors import LOG_IS, explain
 from pipeline.portage.failure import failures
 
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
@@ -162,10 +162,10 @@ class Emerge:
                 self.log.line(f"build.log of {one.cpv}:")
                 for line in one.lines:
                     self.log.line(line)
-        told = next((found for one in failed if (found := explain(one.text)) is not None), None) or explain(text)
+        told = explain("\n".join([*(one.text for one in failed[:1]), text]))
         if failed:
             error = CommandFailed(error.argv, error.status, failed[0].end, log=error.log)
-            if told is not None:
+            if told is not None and (told.hint or "").startswith(LOG_IS):
                 told.hint = "its whole build.log stands in the log"
         error.hint = str(told) if told is not None else None
         return error

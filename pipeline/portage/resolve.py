@@ -44,6 +44,11 @@ class Trial:
     copy: Callable[[Root], AbstractContextManager[Emerge]]
     packages: str
 
+    def environment(self, emerge: Emerge) -> dict[str, str]:
+        """What is said to an emerge that builds such a package, or merges it: nobody but us has signed it."""
+        features = f"{emerge.environment.get('FEATURES', '')} -binpkg-signing binpkg-ignore-signature"
+        return {"PKGDIR": self.packages, "FEATURES": features.strip()}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -238,7 +243,7 @@ class _Work:
             if trial is not None:
                 with trial.copy(step.package.root) as copy:
                     copy.merge(*FROM_SOURCE, "--nodeps", "--buildpkg=y", *_atoms(step), at=step.package.root,
-                               env={"PKGDIR": trial.packages})  # fmt: skip
+                               env=trial.environment(self.emerge))  # fmt: skip
             if step.incomplete:
                 self.unfinished[step.package.root].add(step.packages, now=begun)
                 self.spoilt |= spoilt_by(step, graph)
@@ -264,7 +269,7 @@ class _Work:
             perform(self.emerge, step)
         else:
             self.emerge.merge("--oneshot", "--nodeps", "--usepkgonly", "--getbinpkg=n", "--buildpkg=n", *_atoms(step),
-                              at=root, env={"PKGDIR": trial.packages})  # fmt: skip
+                              at=root, env=trial.environment(self.emerge))  # fmt: skip
         if not step.incomplete:
             return
         packages = set(step.packages)
