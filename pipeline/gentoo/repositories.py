@@ -53,9 +53,10 @@ class Syncing:
         return stamp.exists() and time.time() - stamp.stat().st_mtime < self.max_age
 
     def _bring_commit(self, folder: Path, commit: str) -> None:
-        if self._git(folder, "rev-parse", "HEAD", check=False).stdout.strip() == commit:
+        synced = (folder / _STAMP).exists()  # else what is there may be what was refused
+        if synced and self._git(folder, "rev-parse", "HEAD", check=False).stdout.strip() == commit:
             return
-        if self._git(folder, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status != 0:
+        if not synced or self._git(folder, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status != 0:
             self._sync(folder)
         try:
             self._git(folder, "checkout", "--quiet", "--detach", commit)

@@ -160,7 +160,9 @@ def _repos_conf(configuration: Configuration) -> str:
             lines += ["sync-type = git", f"sync-uri = {one.git}", f"auto-sync = {'no' if one.commit else 'yes'}"]
             lines.append(f"sync-git-verify-commit-signature = {'yes' if one.verify else 'no'}")
             if one.keys:
+                # The image says which keys: no server is asked for newer ones, and none need know them.
                 lines.append(f"sync-openpgp-key-path = /etc/portage/goldspawn-keys/{one.name}.asc")
+                lines.append("sync-openpgp-key-refresh = no")
         lines.append("")
     return "\n".join(lines)
 
