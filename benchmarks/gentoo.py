@@ -23,10 +23,11 @@ sys.path.insert(0, str(HOME))
 
 from pipeline.appliance import namespace  # noqa: E402
 from pipeline.command import SILENT  # noqa: E402
+from pipeline.gentoo.builder import BuilderRoot  # noqa: E402
 from pipeline.gentoo.enter import chroot  # noqa: E402
+from pipeline.gentoo.folders import copied  # noqa: E402
 from pipeline.gentoo.merge import merge_sets  # noqa: E402
 from pipeline.gentoo.store import Store  # noqa: E402
-from pipeline.gentoo.workshop import Workshop  # noqa: E402
 from pipeline.image import load  # noqa: E402
 from pipeline.portage import Emerge  # noqa: E402
 from pipeline.tarball import BOOTSTRAP, BUILDER, make, unpack  # noqa: E402
@@ -52,15 +53,17 @@ def timed(who: str, work: Path, tars: tuple[Path, Path]) -> float:
         unpack(tar, folder, log=SILENT, timeout=300)
     store = Store(place / "store")
     shutil.copytree(work / "distfiles", store.distfiles, dirs_exist_ok=True)
-    workshop = Workshop(load(IMAGE), root, store, chroot, SILENT, 10.0, math.inf)
+    workshop = BuilderRoot(load(IMAGE), store, SILENT, 10.0, math.inf, root, chroot, copied)
     if who == "fetch":
-        workshop.emerge(tree).merge("--fetchonly", "--nodeps", "@system")
+        with workshop.target(tree) as (emerge, _):
+            emerge.merge("--fetchonly", "--nodeps", "@system")
         shutil.copytree(store.distfiles, work / "distfiles", dirs_exist_ok=True)
         shutil.rmtree(place)
         return 0.0
     started = time.monotonic()
     if who == "by hand":
-        by_hand(workshop.emerge(tree), workshop.settings.sets)
+        with workshop.target(tree) as (emerge, _):
+            by_hand(emerge, workshop.settings.sets)
     else:
         merge_sets(workshop, tree)
     seconds = time.monotonic() - started

@@ -63,6 +63,9 @@ class BuildLog:
         if self._file is not None and seconds >= 1.0:
             self._file.write(f"# {seconds:.1f} s\n")
 
+    def idle(self) -> None:
+        """Called about twice a second while a command runs that prints nothing."""
+
     def heading(self, text: str) -> None:
         """Writes a line that parts one stage from the next."""
         if self._file is not None:
@@ -121,7 +124,7 @@ def run(
     with _process(argv, stdin=stdin, stdout=stdout, env=env, cwd=cwd, orphaned=orphaned) as process:
         pipe = process.stdout if stdout is None else process.stderr
         assert pipe is not None
-        for line in _lines(pipe, process, timeout):
+        for line in _lines(pipe, process, timeout, log.idle):
             if line is None:
                 raise CommandFailed(argv, None, "\n".join(tail), log=path, limit=timeout, hint=hint)
             tail.append(line)
@@ -214,7 +217,9 @@ def _process(
                 pipe.close()
 
 
-def _lines(pipe: IO[bytes], process: subprocess.Popen[bytes], timeout: float) -> Iterator[str | None]:
+def _lines(
+    pipe: IO[bytes], process: subprocess.Popen[bytes], timeout: float, idle: Callable[[], None]
+) -> Iterator[str | None]:
     """The lines a process writes, carriage returns counted as ends of lines; None when its time is over.
 
     The pipe is read until its end, or until the process is gone and nothing more comes: a daemon that a package's
@@ -232,6 +237,7 @@ def _lines(pipe: IO[bytes], process: subprocess.Popen[bytes], timeout: float) ->
             if not selector.select(min(left, 0.5)):
                 if process.poll() is not None:
                     break
+                idle()
                 continue
             chunk = os.read(pipe.fileno(), 65536)
             if not chunk:

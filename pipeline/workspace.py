@@ -29,7 +29,7 @@ from pipeline.machine.unit import stop_machines_of
 from pipeline.place import RUN, Place
 from pipeline.reuse import LAYERS, Policy, Start, ago, newest, plan, reads_mark
 from pipeline.world import Source, as_text, moved
-from pipeline.zfs import Zfs, ZfsError, mounts_of, unmount
+from pipeline.zfs import Zfs, ZfsError, dataset_at, mounts_of, unmount
 
 OWNER = {"owner": "goldspawn"}
 
@@ -237,6 +237,23 @@ def of_this_process() -> dict[str, str]:
     return {**OWNER, "process": _identity(os.getpid())}
 
 
+@contextlib.contextmanager
+def copied(tree: Path, *, image: str, place: Place, zfs: Zfs) -> Iterator[Path]:
+    """A throw-away clone of the dataset that is mounted at `tree`, mounted: for what may fail."""
+    origin = f"{dataset_at(tree)}@trial"
+    dataset = f"{place.layout.boots}/{machine_name(image)}.trial"
+    zfs.snapshot(origin, marks=OWNER)
+    try:
+        zfs.clone(origin, dataset, marks=of_this_process())
+        try:
+            with zfs.mounted(dataset, place.mountpoint(dataset)) as copy:
+                yield copy
+        finally:
+            zfs.destroy(dataset)
+    finally:
+        zfs.destroy(origin)
+
+
 def _identity(pid: int) -> str:
     """A process, told from all others that had its number: an appliance, restored from one state, gives them again."""
     try:
@@ -297,7 +314,7 @@ def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
     image) are left alone.
     """
     stop_prefix = f"{image.name}-gs"
-    for entry in zfs.entries(place.layout.boots, depth=1):
+    for entry in reversed(zfs.entries(place.layout.boots, depth=1)):  # NAME.trial may be a clone of NAME.builder
         name = entry.name.rsplit("/", 1)[1]
         process = entry.properties.get("process", "")
         alive = process != "" and _identity(int(process.partition(":")[0])) == process
@@ -308,12 +325,17 @@ def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
     tree = f"{place.layout.work}/{image.name}"
     _unmount_all(tree)
     bootstraps = zfs.entries(place.layout.bootstraps)
-    finished = {entry.name.split("@")[0] for entry in bootstraps if entry.kind == "snapshot"}
+    finished = {
+        entry.name.split("@")[0]
+        for entry in bootstraps
+        if entry.kind == "snapshot" and not entry.name.endswith("@trial")
+    }
     for entry in bootstraps:
         dead = entry.kind == "filesystem" and entry.name not in finished and entry.name != place.layout.bootstraps
         if dead and _unlocked(place.lock(f"bootstrap-{entry.name.rsplit('/', 1)[1].split('-')[0]}")):
             _unmount_all(entry.name)
-            zfs.destroy(entry.name)
+            with contextlib.suppress(ZfsError):  # a trial of another image's stands on it, which clears that one
+                zfs.destroy(entry.name)
     for folder in (RUN / "mnt").glob("*"):
         if not _alive(folder.name):
             for path in sorted(folder.rglob("*"), reverse=True):

@@ -283,12 +283,21 @@ def _unmount(where: Path, log: BuildLog) -> None:
 
 def mounts_of(base: str) -> list[Path]:
     """Where datasets at or below `base`, and their snapshots, are mounted; the latest mount first."""
-    found = []
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        source, where, kind, *_ = line.split(" ")
-        if kind == "zfs" and (source == base or source.startswith((base + "/", base + "@"))):
-            found.append(Path(where.encode().decode("unicode_escape")))
-    return found[::-1]
+    return [where for source, where in _mounts() if source == base or source.startswith((base + "/", base + "@"))]
+
+
+def dataset_at(where: Path) -> str:
+    """The dataset or snapshot that is mounted at a place. Raises `LookupError` where none is."""
+    for source, place in _mounts():
+        if place == where:
+            return source
+    raise LookupError(f"no dataset is mounted at {where}")
+
+
+def _mounts() -> list[tuple[str, Path]]:
+    """What is mounted of ZFS, and where; the latest mount first."""
+    lines = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [(line[0], Path(line[1].encode().decode("unicode_escape"))) for line in lines if line[2] == "zfs"][::-1]
 
 
 def _lzc() -> ModuleType:

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.image import load
+from pipeline.inputs import keys
 from pipeline.place import Place
+from pipeline.workspace import OWNER, copied, open_workspace
+from pipeline.zfs import Zfs
 from tests.conftest import REPOSITORY, Sessions
 
 MADE = REPOSITORY / "tests/images/gentoo1/made"
@@ -87,3 +91,22 @@ def test_a_profile_that_does_not_exist_is_told_with_the_nearest(
     assert 'bootstrap.profile of image.toml: "local:host/gentoo2": repository local has no such profile' in ended.output
     assert "the nearest: local:host/gentoo1" in ended.output
     assert "Traceback" not in ended.output
+
+
+def test_a_break_is_tried_in_clones_and_a_killed_trial_is_swept(sessions: Sessions, place: Place) -> None:
+    zfs, boots = Zfs(), place.layout.boots
+    image = load(sessions.image("tried"))
+    dead = {**OWNER, "process": "1:1"}
+    for name in ("tried-gs1.builder", "tried-gs1"):  # as a killed run leaves them: a tree, and clones of it
+        zfs.create(f"{boots}/{name}", properties={"compression": "lz4"}, marks=dead)
+    zfs.snapshot(f"{boots}/tried-gs1.builder@trial")
+    zfs.clone(f"{boots}/tried-gs1.builder@trial", f"{boots}/tried-gs1.trial", marks=dead)
+    with zfs.mounted(f"{boots}/tried-gs1", place.mountpoint("tried")) as tree:
+        (tree / "file").write_text("as it was")
+        with copied(tree, image="tried", place=place, zfs=zfs) as copy:
+            assert (copy / "file").read_text() == "as it was"
+            (copy / "file").write_text("changed")
+        assert (tree / "file").read_text() == "as it was"
+    assert sorted(left("tried", place)) == [f"{boots}/tried-gs1{end}" for end in ("", ".builder", ".trial")]
+    open_workspace(image, place, keys(image), zfs, max_age=0.0, wait=print).close()
+    assert left("tried", place) == []

@@ -36,7 +36,8 @@ GitUri = Annotated[
 Variable = Annotated[Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable of make.conf")]
 Line = Annotated[Text, matching(r"[^\n]*\S[^\n]*", "one line")]
 Binary = Annotated[Text, matching(r"prefer|only|never", '"prefer", "only" or "never"')]
-FirstPass = Annotated[Text, matching(r"none|nodeps", '"none" or "nodeps"')]
+ConfigFiles = Annotated[Text, matching(r"package|keep", '"package" or "keep"')]
+FirstPass = Annotated[Text, matching(r"none|nodeps|packages\.build", '"none", "nodeps" or "packages.build"')]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -130,9 +131,10 @@ class Gentoo(Settings):
     first_pass: Annotated[
         FirstPass,
         Field(
-            description="What is merged before the sets: nothing, or all of @system without regard to dependencies, "
-            "and then again, in order.",
-            json_schema_extra={"enum": ["none", "nodeps"]},
+            description="What is merged before the sets: nothing; all of @system without regard to dependencies, and "
+            "then again, in order; or what the profile's `packages.build` names with hardly a flag set, as catalyst "
+            "does, which is built again at the end.",
+            json_schema_extra={"enum": ["none", "nodeps", "packages.build"]},
         ),
     ] = "none"
     repositories: Annotated[
@@ -166,6 +168,14 @@ class Gentoo(Settings):
         unique("binhost", lambda one: one.name),
         Field(description="Servers of binary packages; our own builds fill one that all images share."),
     ] = ()
+    config_files: Annotated[
+        ConfigFiles,
+        Field(
+            description="What becomes of a configuration file that is there already (CONFIG_PROTECT): the package's "
+            "takes its place, or it is kept.",
+            json_schema_extra={"enum": ["package", "keep"]},
+        ),
+    ] = "package"
     jobs: Annotated[Count | None, Field(description="Packages built at once. Default: from the machine's size.")] = None
     share: Annotated[
         bool,

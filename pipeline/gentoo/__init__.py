@@ -1,8 +1,10 @@
 """Gentoo's stages: the builder root in which emerge runs, and the sets that are merged into a tree.
 
-    workshop      a builder root that is ready to be worked in
-    datasets      workshops on ZFS, entered with systemd-nspawn
-    folders       workshops in plain folders, entered by chroot: for the machine outside of the appliance
+    workshop      where packages are merged: what the next two have in common
+    builder       a builder root that is ready to be worked in
+    host          a host that is a Gentoo itself
+    datasets      workshops on ZFS: builder roots entered with systemd-nspawn, or this host
+    folders       builder roots in plain folders, entered by chroot: for the machine outside of the appliance
     merge         what is done in them
 
 What Portage is and how its cycles are opened stands in `pipeline.portage`, which knows nothing of images and datasets.

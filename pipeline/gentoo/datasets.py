@@ -12,36 +12,45 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pipeline.bootstrap.gentoo import Builder, Gentoo
 from pipeline.build import Build
 from pipeline.command import run
 from pipeline.errors import InputError
+from pipeline.gentoo import host
+from pipeline.gentoo.builder import BuilderRoot
 from pipeline.gentoo.enter import nspawn
+from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.store import Store
 from pipeline.gentoo.workshop import Workshop
+from pipeline.inputs import keys
 from pipeline.tarball import BUILDER, fetch, unpack
-from pipeline.workspace import OWNER, locked, machine_name, of_this_process
+from pipeline.workspace import OWNER, copied, locked, machine_name, of_this_process
 
 
 @contextlib.contextmanager
 def workshop(build: Build, tars: Path) -> Iterator[Workshop]:
-    """A workshop for the image; `tars` is where tars are kept.
+    """A workshop for the image: its builder root, or this host if that is a Gentoo; `tars` is where tars are kept.
 
-    Raises `InputError` where no builder is named.
+    Raises `InputError` where no builder is named, and this host is none.
     """
     settings = build.image.bootstrap
     assert isinstance(settings, Gentoo)
-    if settings.builder is None:
+    shared = build.log, build.place.slowness, build.wishes.policy.age("cycles")
+    copy = partial(copied, image=build.image.name, place=build.place, zfs=build.zfs)
+    if settings.builder is not None:
+        with _store(build) as store, _clone(build, settings.builder, tars) as root:
+            yield BuilderRoot(build.image, store, *shared, root, nspawn, copy)
+        return
+    if (emerge := host.here()) is None:
         raise InputError(
             "bootstrap.builder of image.toml: missing, and this host is no Gentoo",
             hint='name a stage3, as builder = { tarball = "stage3-….tar.xz", sha256 = "…" }',
         )
-    with _store(build) as store, _clone(build, settings.builder, tars) as root:
-        yield Workshop(
-            build.image, root, store, nspawn, build.log, build.place.slowness, build.wishes.policy.age("cycles")
-        )
+    with _store(build) as store:
+        yield HostPortage(build.image, store, *shared, emerge, copy)
 
 
 @contextlib.contextmanager
@@ -98,19 +107,19 @@ def _origin(build: Build, builder: Builder, tars: Path) -> str:
 
 def _fill(build: Build, builder: Builder, tree: Path, tars: Path) -> None:
     if builder.directory is not None:
-        source = build.image.folder / builder.directory
+        source = build.image.foundation.folder / builder.directory
         argv = ["cp", "--archive", "--one-file-system", f"{source}/.", str(tree)]
         run(argv, log=build.log, timeout=build.place.limit(600))
     else:
         slowness = build.place.slowness
-        tar = fetch(build.image, BUILDER, folder=tars, max_age=math.inf, log=build.log, slowness=slowness)
+        tar = fetch(build.image.foundation, BUILDER, folder=tars, max_age=math.inf, log=build.log, slowness=slowness)
         unpack(tar, tree, log=build.log, timeout=build.place.limit(300))
 
 
 def _key(build: Build, builder: Builder) -> str:
     if builder.directory is None:
-        return build.keys.builder
-    tree = build.image.folder / builder.directory
+        return keys(build.image.foundation).builder
+    tree = build.image.foundation.folder / builder.directory
     marks = sorted((str(path), path.lstat().st_mtime_ns) for path in tree.glob("var/db/pkg/*/*"))
     marks += sorted((str(path), path.lstat().st_mtime_ns) for path in (tree / "etc/portage").rglob("*"))
     return hashlib.sha256(json.dumps([str(tree), marks]).encode()).hexdigest()[:16]

@@ -6,9 +6,12 @@ bootstrap and the builder root, merges, and packs the tree. It needs no root out
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.appliance import namespace
@@ -16,10 +19,10 @@ from pipeline.bootstrap.gentoo import Gentoo
 from pipeline.bootstrap.scratch import pack, scratch
 from pipeline.command import BuildLog, run
 from pipeline.errors import CommandFailed, GoldspawnError
+from pipeline.gentoo.builder import BuilderRoot
 from pipeline.gentoo.enter import chroot
 from pipeline.gentoo.merge import as_mark, merge_sets
 from pipeline.gentoo.store import Store
-from pipeline.gentoo.workshop import Workshop
 from pipeline.image import Image, load
 from pipeline.tarball import BOOTSTRAP, BUILDER, MERGED, make, register, unpack
 
@@ -27,6 +30,9 @@ _LIMIT = 7 * 24 * 3600.0
 """Seconds that a whole merge may take; each emerge has a limit of its own."""
 
 _RESULT = "result.json"
+
+_OWN_ATTRIBUTES = "" if Path("/proc/self/uid_map").read_text().split()[0:2] == ["0", "0"] else ",userxattr"
+"""What overlays in a user namespace need: other attributes are for the real root."""
 
 
 def possible(image: Image) -> bool:
@@ -58,7 +64,8 @@ def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slown
                 raise
         told = json.loads((work / _RESULT).read_text())
         if "error" in told:
-            raise GoldspawnError(told["error"], hint=told["hint"])
+            log_path = f"\nwhole log: {log.path}" if log.path is not None else ""
+            raise GoldspawnError(told["error"] + log_path, hint=told["hint"])
         (work / "root.tar").rename(tar)
         tar.with_suffix(".json").write_text(json.dumps(told))
 
@@ -82,15 +89,42 @@ def work_here(folder: str, bootstrap: str, builder: str, store: str, work: str, 
             run(["cp", "--archive", "--one-file-system", f"{source}/.", str(root)], log=log, timeout=600)
         else:
             unpack(Path(builder), root, log=log, timeout=600 * float(slowness))
-        workshop = Workshop(image, root, Store(Path(store)), chroot, log, float(slowness), float(max_age))
+        workshop = BuilderRoot(image, Store(Path(store)), log, float(slowness), float(max_age), root, chroot, copied)
         outcome = merge_sets(workshop, tree)
         (Path(work) / "root.tar").touch(mode=0o600)  # it holds /etc/shadow
         pack(tree, Path(work) / "root.tar", log=log, timeout=600 * float(slowness))
         result.write_text(as_mark(outcome))
+    except CommandFailed as error:
+        result.write_text(json.dumps({"error": str(error), "hint": None}))
+        return 1
     except GoldspawnError as error:
         result.write_text(json.dumps({"error": error.message, "hint": error.hint}))
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def copied(tree: Path) -> Iterator[Path]:
+    """A throw-away copy of a tree, beside it: an overlay, or where the kernel refuses that, all of its files.
+
+    The tree must not be changed meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix="trial-", dir=tree.parent) as made:
+        copy = Path(made) / "tree"
+        for path in (copy, Path(made, "upper"), Path(made, "work")):
+            path.mkdir(mode=0o755)
+        # Paths are relative, since colons and commas have a meaning in these options.
+        layers = f"lowerdir=../{tree.name},upperdir=upper,workdir=work{_OWN_ATTRIBUTES}"
+        try:
+            run(["mount", "-t", "overlay", "overlay", "-o", layers, "tree"], timeout=60, cwd=Path(made))
+        except CommandFailed:
+            run(["cp", "--archive", "--reflink=auto", "--one-file-system", f"{tree}/.", str(copy)], timeout=600)
+            yield copy
+            return
+        try:
+            yield copy
+        finally:
+            run(["umount", str(copy)], timeout=60)
 
 
 register(MERGED, make_merged)

@@ -1,4 +1,4 @@
-"""The ebuild repositories of a build, as folders to show to the builder: those of this machine, and synced ones.
+"""The ebuild repositories of a build, as folders of this machine: those that are there, and those that are synced.
 
 Synced are those that image.toml takes from git, and those that the builder's own configuration names and its tree
 does not hold (a stage3 comes without the Gentoo repository). They are kept in the store.
@@ -9,39 +9,89 @@ from __future__ import annotations
 import configparser
 import hashlib
 import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from pipeline.bootstrap.gentoo import EbuildRepository
-from pipeline.command import Result, output, run
+from pipeline.bootstrap.gentoo import EbuildRepository, Gentoo
+from pipeline.command import BuildLog, Result, output, run
 from pipeline.errors import CommandFailed, GoldspawnError
-from pipeline.portage import configuration
 
-if TYPE_CHECKING:
-    from pipeline.gentoo.workshop import Workshop
+_OWN = 43200.0
+"""Seconds for which what the builder's own configuration names is not synced again (Gentoo asks for once a day)."""
 
 _STAMP = ".goldspawn-synced"
 
 
-def folders(workshop: Workshop) -> dict[str, Path]:
-    """All repositories of the image and of its builder by name, with their folders as we see them.
+@dataclass(frozen=True)
+class Syncing:
+    """How repositories are synced into `folder`, one folder a name.
 
-    Raises `GoldspawnError` that names one which cannot be synced.
+    `location` tells where whoever syncs sees such a folder, `command` is a command line for it, given the folder that
+    it is about. They may be `max_age` seconds old; `slowness` multiplies all time limits.
     """
-    found: dict[str, Path] = {}
-    for one in workshop.settings.repositories:
-        if one.folder is not None:
-            found[one.name] = (workshop.image.folder / one.folder).resolve()
-        else:
-            found[one.name] = _Synced(workshop, one.name).bring(one)
-    for name, location in _configured(workshop.root).items():
-        inside = workshop.root / location.lstrip("/")
-        if name not in found:
-            there = inside.is_dir() and any(inside.iterdir())
-            found[name] = inside if there else _Synced(workshop, name).bring(None)
-    return found
+
+    folder: Path
+    location: Callable[[Path], str]
+    command: Callable[[list[str], Path], list[str]]
+    log: BuildLog
+    slowness: float
+    max_age: float
+
+    def bring(self, name: str, wanted: EbuildRepository | None = None) -> Path:
+        """Syncs one repository where that is due; returns its folder. Raises `GoldspawnError` that names it."""
+        folder = self.folder / name
+        with FileLock(f"{folder}.lock"):
+            folder.mkdir(exist_ok=True)
+            if wanted is not None and wanted.commit is not None:
+                self._bring_commit(folder, wanted.commit)
+            elif not self._fresh(folder, declared=wanted is not None):
+                self._sync(folder)
+        return folder
+
+    def _fresh(self, folder: Path, *, declared: bool) -> bool:
+        stamp = folder / _STAMP
+        # Whether a declared one has changed was looked at; to ask for the whole Gentoo tree costs minutes.
+        age = self.max_age if declared or self.max_age < 0 else max(self.max_age, _OWN)
+        return stamp.exists() and time.time() - stamp.stat().st_mtime < age
+
+    def _bring_commit(self, folder: Path, commit: str) -> None:
+        synced = (folder / _STAMP).exists()  # else what is there may be what was refused
+        if synced and self._git(folder, "rev-parse", "HEAD", check=False).stdout.strip() == commit:
+            return
+        if not synced or self._git(folder, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status != 0:
+            self._sync(folder)
+        try:
+            self._git(folder, "checkout", "--quiet", "--detach", commit)
+        except CommandFailed as error:
+            error.hint = f"repository {folder.name}: its `commit` in image.toml is none of {folder.name}'s"
+            raise
+
+    def _sync(self, folder: Path) -> None:
+        argv = self.command(["emaint", "sync", "--repo", folder.name], folder)
+        try:
+            run(argv, log=self.log, timeout=3600 * self.slowness, orphaned="TERM")
+        except CommandFailed as error:
+            error.hint = f"repository {folder.name} cannot be synced: look at its address, and at the network"
+            raise
+        if not (folder / "profiles").is_dir():
+            raise GoldspawnError(f"repository {folder.name} cannot be synced: what came is no ebuild repository")
+        (folder / _STAMP).touch()
+
+    def _git(self, folder: Path, *arguments: str, check: bool = True) -> Result:
+        where = self.location(folder)
+        argv = self.command(["git", "-c", f"safe.directory={where}", "-C", where, *arguments], folder)
+        return output(argv, log=self.log, timeout=300 * self.slowness, check=check)
+
+
+def of_image(settings: Gentoo, base: Path, syncing: Syncing) -> dict[str, Path]:
+    """The repositories that image.toml names, with their folders; `base` is the image's. Raises `GoldspawnError`."""
+    return {
+        one.name: (base / one.folder).resolve() if one.folder is not None else syncing.bring(one.name, one)
+        for one in settings.repositories
+    }
 
 
 def state(folder: Path) -> str:
@@ -56,70 +106,25 @@ def state(folder: Path) -> str:
     return hashlib.sha256(repr(ebuilds).encode()).hexdigest()
 
 
-def _configured(root: Path) -> dict[str, str]:
-    """The repositories that the builder's own configuration names, with their locations."""
-    texts = []
-    for path in (root / "usr/share/portage/config/repos.conf", root / configuration.ETC / "repos.conf"):
-        files = sorted(path.glob("*")) if path.is_dir() else [path] if path.is_file() else []
-        texts += [file.read_text(errors="replace") for file in files if not file.name.startswith(".")]
+def texts_of(*places: Path) -> list[str]:
+    """The texts of repos.conf at each of the places: a file, a folder of files, or nothing (portage(5))."""
+    files: list[Path] = []
+    for place in places:
+        files += sorted(place.glob("*")) if place.is_dir() else [place] if place.is_file() else []
+    return [file.read_text(errors="replace") for file in files if not file.name.startswith(".")]
+
+
+def parsed(texts: Iterable[str]) -> configparser.ConfigParser:
+    """Texts of repos.conf as one: later ones win. Raises `GoldspawnError`."""
     parser = configparser.ConfigParser(strict=False, interpolation=None, default_section="DEFAULT")
     try:
         for text in texts:
             parser.read_string(text)
     except configparser.Error as error:
-        raise GoldspawnError(f"the builder's repos.conf cannot be read: {error}") from error
+        raise GoldspawnError(f"repos.conf cannot be read: {error}") from error
+    return parser
+
+
+def locations(parser: configparser.ConfigParser) -> Mapping[str, str]:
+    """The repositories of a repos.conf, with where they are."""
     return {name: parser[name]["location"] for name in parser.sections() if "location" in parser[name]}
-
-
-class _Synced:
-    """One repository that is synced by the builder's own `emaint sync`."""
-
-    def __init__(self, workshop: Workshop, name: str) -> None:
-        self._workshop = workshop
-        self._folder = workshop.store.repositories / name
-        self._name = name
-
-    def bring(self, wanted: EbuildRepository | None) -> Path:
-        """Syncs it where that is due; returns its folder."""
-        with FileLock(f"{self._folder}.lock"):
-            self._folder.mkdir(exist_ok=True)
-            commit = wanted.commit if wanted is not None else None
-            if commit is not None:
-                self._bring_commit(commit)
-            elif not self._fresh():
-                self._sync()
-        return self._folder
-
-    def _fresh(self) -> bool:
-        stamp = self._folder / _STAMP
-        return stamp.exists() and time.time() - stamp.stat().st_mtime < self._workshop.max_age
-
-    def _bring_commit(self, commit: str) -> None:
-        if self._git("rev-parse", "HEAD", check=False).stdout.strip() == commit:
-            return
-        if self._git("cat-file", "-e", f"{commit}^{{commit}}", check=False).status != 0:
-            self._sync()
-        try:
-            self._git("checkout", "--quiet", "--detach", commit)
-        except CommandFailed as error:
-            error.hint = f"repository {self._name}: its `commit` in image.toml is none of {self._name}'s"
-            raise
-
-    def _sync(self) -> None:
-        try:
-            run(self._argv("emaint", "sync", "--repo", self._name), log=self._workshop.log,
-                timeout=3600 * self._workshop.slowness, orphaned="TERM")  # fmt: skip
-        except CommandFailed as error:
-            error.hint = f"repository {self._name} cannot be synced: look at its address, and at the network"
-            raise
-        if not (self._folder / "profiles").is_dir():
-            raise GoldspawnError(f"repository {self._name} cannot be synced: what came is no ebuild repository")
-        (self._folder / _STAMP).touch()
-
-    def _git(self, *arguments: str, check: bool = True) -> Result:
-        where = str(configuration.REPOSITORIES / self._name)
-        argv = self._argv("git", "-c", f"safe.directory={where}", "-C", where, *arguments)
-        return output(argv, log=self._workshop.log, timeout=300 * self._workshop.slowness, check=check)
-
-    def _argv(self, *command: str) -> list[str]:
-        return self._workshop.command([*command], {str(configuration.REPOSITORIES / self._name): self._folder})

@@ -21,6 +21,11 @@ class Store:
         return self._made("binpkgs")
 
     @property
+    def binhosts(self) -> Path:
+        """What was fetched from binhosts, one folder each."""
+        return self._made("binhosts")
+
+    @property
     def repositories(self) -> Path:
         return self._made("repos")
 

@@ -1,49 +1,60 @@
-"""A builder root that is ready to be worked in: how it is entered, what it shares, and the `Emerge` that it gives.
-
-Where its tree comes from, datasets or plain folders, is the matter of `datasets` and `folders`.
-"""
+"""Where an image's packages are merged: what a builder root and a host that is a Gentoo itself have in common."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from pipeline.bootstrap.gentoo import Gentoo
 from pipeline.command import BuildLog
-from pipeline.errors import InputError
 from pipeline.gentoo import repositories
-from pipeline.gentoo.counting import Counting
-from pipeline.gentoo.enter import Enter
 from pipeline.gentoo.store import Store
 from pipeline.image import Image
-from pipeline.portage import Emerge, Memory, configuration
-
-TARGET = "/mnt/goldspawn"
-"""Where a builder sees the tree into which it merges."""
+from pipeline.portage import Emerge, Memory, Trial
 
 _MEMORY_A_JOB = 2 << 30
 """Bytes of memory that one compiler may want (Gentoo's handbook, MAKEOPTS)."""
 
 
+Copy = Callable[[Path], AbstractContextManager[Path]]
+"""Gives a throw-away copy of a tree."""
+
+
 @dataclass(frozen=True)
-class Workshop:
-    """A builder root for one image: its tree `root` (thrown away afterwards), the `store` that it shares with others.
+class Workshop(ABC):
+    """Where the packages of one image are merged; the `store` is shared with other images.
 
     `slowness` multiplies all time limits; synced repositories may be `max_age` seconds old.
     """
 
     image: Image
-    root: Path
     store: Store
-    enter: Enter
     log: BuildLog
     slowness: float
     max_age: float
+
+    spare_builder: ClassVar = False
+    """Whether the `/` of emerge is somebody's machine, in which nothing may be merged incomplete."""
+
+    @abstractmethod
+    def target(self, tree: Path) -> AbstractContextManager[tuple[Emerge, Trial | None]]:
+        """An `Emerge` that merges into `tree` while the block runs, and where it can try what may fail.
+
+        Syncs repositories where that is due. Raises `InputError` for a profile that does not exist, and where there is
+        no Portage.
+        """
+
+    @abstractmethod
+    def find_repositories(self) -> dict[str, Path]:
+        """All repositories that this emerge knows, with their folders as we see them. Syncs where that is due."""
 
     @property
     def settings(self) -> Gentoo:
@@ -51,77 +62,35 @@ class Workshop:
         assert isinstance(settings, Gentoo)
         return settings
 
-    def command(self, argv: list[str], binds: Mapping[str, Path]) -> list[str]:
-        """The command line that runs `argv` in the builder root, which sees the folders `binds`."""
-        return [*self.enter(self.root, binds, {}), *argv]
-
-    def emerge(self, tree: Path) -> Emerge:
-        """An `Emerge` that merges into `tree`. Syncs repositories where that is due.
-
-        Raises `InputError` for a root without Portage and for a profile that does not exist.
-        """
-        if not any((self.root / name).exists() for name in ("usr/bin/emerge", "usr/sbin/emerge")):
-            raise InputError(
-                "bootstrap.builder of image.toml: that root has no emerge", hint="a stage3 tarball has one"
-            )
-        self._configure()
-        known = self._repositories
-        configuration.check_profile(self.settings.profile, known, key="bootstrap.profile")
-        binds = {
-            TARGET: tree,
-            str(configuration.DISTFILES): self.store.distfiles,
-            str(configuration.PACKAGES): self.store.packages,
-        }
-        shown = {
-            str(configuration.REPOSITORIES / name): folder
-            for name, folder in known.items()
-            if not folder.is_relative_to(self.root)
-        }
-        return Emerge(
-            TARGET,
-            tree,
-            builder=self.root,
-            wrapper=tuple(self.enter(self.root, binds, shown)),
-            options=tuple(options(self.settings)),
-            environment=environment(self.settings),
-            log=Counting(self.log),
-            slowness=self.slowness,
-        )
+    @cached_property
+    def repositories(self) -> Mapping[str, Path]:
+        """As `find_repositories`, looked for once."""
+        return self.find_repositories()
 
     def memory(self) -> Memory:
         """Where plans are remembered: for these settings, and for repositories in this state."""
         told = [
             repr(self.settings),
-            sorted((name, repositories.state(one)) for name, one in self._repositories.items()),
+            sorted((name, repositories.state(one)) for name, one in self.repositories.items()),
         ]
         return Memory(self.store.plans, hashlib.sha256(json.dumps(told).encode()).hexdigest())
 
-    @cached_property
-    def _repositories(self) -> dict[str, Path]:
-        return repositories.folders(self)
 
-    def _configure(self) -> None:
-        """Tells the builder's own Portage of the image's repositories: what BDEPEND names may come from them."""
-        file = configuration.ETC / "repos.conf" / "goldspawn.conf"
-        if (text := configuration.files(self.settings.configuration()).get(file)) is not None:
-            (self.root / file).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / file).write_text(text)
-
-
-def options(settings: Gentoo) -> list[str]:
+def options(settings: Gentoo) -> tuple[str, ...]:
     """emerge's options for what `[bootstrap]` says of binary packages and jobs."""
     packages = {"prefer": ["--usepkg"], "only": ["--usepkgonly"], "never": []}[settings.binary]
-    return [*packages, "--binpkg-respect-use=y", f"--jobs={settings.jobs or _jobs()}", f"--load-average={_cores()}"]
+    return (*packages, "--binpkg-respect-use=y", f"--jobs={settings.jobs or _jobs()}", f"--load-average={_cores()}")
 
 
 def environment(settings: Gentoo) -> dict[str, str]:
     """What emerge gets said in its environment; FEATURES there is added to that of make.conf."""
     features = ["buildpkg", "binpkg-multi-instance", *(["getbinpkg"] if settings.binhosts else [])]
+    # What it is doing, said in a file: since Portage 3.0.82. Older ones are not to warn of it at every call.
+    features += ["observability", "-unknown-features-warn"]
     return {
         "FEATURES": " ".join(features),
         "MAKEOPTS": settings.make_conf.get("MAKEOPTS", f"-j{_jobs()} -l{_cores()}"),
-        # Configuration files are taken as packages bring them; what an image wants otherwise is in its root/.
-        "CONFIG_PROTECT": "-*",
+        **({"CONFIG_PROTECT": "-*"} if settings.config_files == "package" else {}),
         "CLEAN_DELAY": "0",
         "EMERGE_WARNING_DELAY": "0",
     }

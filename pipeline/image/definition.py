@@ -212,6 +212,11 @@ class Image:
         return (self, *(self.base.chain if self.base is not None else ()))
 
     @property
+    def foundation(self) -> Image:
+        """The image of the chain whose `[bootstrap]` it is: paths in that are relative to its folder."""
+        return self.chain[-1]
+
+    @property
     def root(self) -> Path | None:
         """The folder whose files are copied over the root file system, None if there is none."""
         root = self.folder / "root"

@@ -16,11 +16,11 @@ from pipeline.portage.emerge import Emerge
 from pipeline.portage.memory import Memory
 from pipeline.portage.plan import Break, Knowledge, Plan, make
 from pipeline.portage.report import Report, read
-from pipeline.portage.resolve import Options, Outcome, Unbreakable, at_hand, resolution, resolve
+from pipeline.portage.resolve import Options, Outcome, Trial, Unbreakable, at_hand, resolution, resolve
 
 __all__ = [
     "Break", "Cycle", "Edge", "Emerge", "Graph", "Knowledge", "Memory", "Options", "Outcome", "Package", "Plan",
-    "Report", "Unbreakable", "make", "plan", "plan_of", "read", "resolution", "resolve",
+    "Report", "Trial", "Unbreakable", "make", "plan", "plan_of", "read", "resolution", "resolve",
 ]  # fmt: skip
 
 
@@ -37,4 +37,4 @@ def plan_of(emerge: Emerge, report: Report, options: Options | None = None) -> P
     options = options or Options()
     members = {member for ring in report.cycles for member in ring.members}
     binaries = at_hand(emerge, members) if options.binaries and members else frozenset()
-    return make(report, Knowledge(binaries, (), options.costs, options.hollow))
+    return make(report, Knowledge(binaries, (), options.costs, options.hollow, spare_builder=options.spare_builder))

@@ -16,6 +16,8 @@ REPOSITORIES = PurePosixPath("/var/db/repos")
 """Where ebuild repositories are, in the builder and in the machine."""
 DISTFILES = PurePosixPath("/var/cache/distfiles")
 PACKAGES = PurePosixPath("/var/cache/binpkgs")
+BINHOSTS = PurePosixPath("/var/cache/binhost")
+"""Where Portage keeps what it fetches from binhosts."""
 ETC = Path("etc/portage")
 
 SETS = ("use", "accept_keywords", "mask", "unmask", "license", "env")
@@ -156,9 +158,13 @@ def _repos_conf(configuration: Configuration) -> str:
         else:
             # A machine would sync to the newest; the commit that was pinned is what it was built from.
             lines += ["sync-type = git", f"sync-uri = {one.git}", f"auto-sync = {'no' if one.commit else 'yes'}"]
+            if one.commit:  # the newest commit alone is what a shallow clone has
+                lines += ["clone-depth = 0", "sync-depth = 0"]
             lines.append(f"sync-git-verify-commit-signature = {'yes' if one.verify else 'no'}")
             if one.keys:
+                # The image says which keys: no server is asked for newer ones, and none need know them.
                 lines.append(f"sync-openpgp-key-path = /etc/portage/goldspawn-keys/{one.name}.asc")
+                lines.append("sync-openpgp-key-refresh = no")
         lines.append("")
     return "\n".join(lines)
 

@@ -17,7 +17,8 @@ from typing import Any
 from pipeline.command import SILENT, BuildLog, Result, output, run
 from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.portage.cycles import Root
-from pipeline.portage.errors import explain
+from pipeline.portage.errors import LOG_IS, explain
+from pipeline.portage.failure import failures
 
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
 """The environment of emerge, but for what is added to it: a user's own USE or ROOT must not leak into an image."""
@@ -45,6 +46,9 @@ class _Listening(BuildLog):
 
     def took(self, seconds: float) -> None:
         self._log.took(seconds)
+
+    def idle(self) -> None:
+        self._log.idle()
 
     @property
     def text(self) -> str:
@@ -145,9 +149,30 @@ class Emerge:
         try:
             run(argv, log=listening, timeout=self.limit * self.slowness)
         except CommandFailed as error:
-            if (told := explain(listening.text)) is not None:
-                error.hint = str(told)
-            raise
+            raise self._explained(error, listening.text) from None
+
+    def _explained(self, error: CommandFailed, text: str) -> CommandFailed:
+        """A failed merge with what it means, and with the end of the build.log of the package that failed.
+
+        All of that build.log goes into the log, unless emerge has printed it.
+        """
+        failed = failures(text, self._place)
+        for one in failed:
+            if not one.is_in(text):
+                self.log.line(f"build.log of {one.cpv}:")
+                for line in one.lines:
+                    self.log.line(line)
+        told = explain("\n".join([*(one.text for one in failed[:1]), text]))
+        if failed:
+            error = CommandFailed(error.argv, error.status, failed[0].end, log=error.log)
+            if told is not None and (told.hint or "").startswith(LOG_IS):
+                told.hint = "its whole build.log stands in the log"
+        error.hint = str(told) if told is not None else None
+        return error
+
+    def _place(self, path: str) -> Path:
+        """A path of emerge's as we see it."""
+        return self.builder / path.lstrip("/") if self.wrapper and self.builder is not None else Path(path)
 
     def portageq(self, *arguments: str, at: Root = "target") -> str:
         """What portageq answers, without its last line end. Raises `CommandFailed`."""

@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 from pipeline.errors import GoldspawnError, InputError
 
+LOG_IS = "its log is "
+"""How a hint begins that names a file of emerge's: where the builder root is thrown away, it is of no use."""
+
 _Rule = tuple[str, Callable[["re.Match[str]", str], GoldspawnError]]
 
 
@@ -109,14 +112,29 @@ def _built(found: re.Match[str], text: str) -> GoldspawnError:
     error = re.findall(r"^.*(?:\berror:|undefined reference|fatal:|No such file or directory).*$", text, re.M)
     first = error[0].strip() if error else (found["said"] or "").strip()
     phase = f" in its {found['phase']} phase" if found["phase"] else ""
-    where = f"its log is {log[1]}" if log is not None else "its log is in PORTAGE_TMPDIR"
+    where = LOG_IS + (log[1] if log is not None else "in PORTAGE_TMPDIR")
     return GoldspawnError(f"{found['cpv'].split('::')[0]} failed{phase}" + (f": {first}" if first else ""), hint=where)
+
+
+def _unsigned(found: re.Match[str], text: str) -> GoldspawnError:
+    named = re.search(r"(?:Error extracting|Invalid binary package:) '[^']*?/([^/']+?\.gpkg\.tar)", text)
+    what = named[1] if named is not None else "a binary package"
+    if "appears unsigned" in text:
+        return GoldspawnError(f"{what} has no signature", hint="sign it, or set `verify = false` for its binhost")
+    return GoldspawnError(
+        f"{what} has a signature by none of the keys that this Portage trusts",
+        hint="its keys are in /etc/portage/gnupg (BINPKG_GPG_VERIFY_GPG_HOME); getuto(1) makes them",
+    )
 
 
 _RULES: tuple[_Rule, ...] = (
     (
         r"No space left on device",
         _plain("no space is left where emerge writes", "free some room, or raise the quota", GoldspawnError),
+    ),
+    (
+        r"binpkg appears unsigned|GnuPG verification failed",
+        _unsigned,
     ),
     (
         r"(?:MissingSectionHeader|Duplicate\w+|Parsing)Error.*repos\.conf|Error while reading repo config file: .*",

@@ -65,7 +65,8 @@ class Knowledge:
 
     `binaries` are packages that can be had complete; `costs` the cost of building a category/name, where it is known,
     in any unit (an average package is then 1); `hollow` are those category/names that install nothing, besides the
-    category "virtual"; `vain` are breaks that were tried and failed.
+    category "virtual"; `vain` are breaks that were tried and failed. With `spare_builder` nothing in the builder's `/`
+    is merged incomplete: it is somebody's machine.
     """
 
     binaries: frozenset[Package] = frozenset()
@@ -73,6 +74,7 @@ class Knowledge:
     costs: Mapping[str, float] = field(default_factory=dict)
     hollow: frozenset[str] = frozenset()
     vain: frozenset[Break] = frozenset()
+    spare_builder: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ class _Options:
         if builders <= self.known.binaries:
             group = self._groups.get(ring.members[0], frozenset(ring.members))
             found.append(Break("binary", tuple(sorted(group & self.known.binaries))))
+        if self.known.spare_builder:
+            found = [step for step in found if not step.incomplete or step.package.root == "target"]
         return tuple(step for step in found if step not in self.known.vain)
 
     def cost(self, step: Break) -> float:

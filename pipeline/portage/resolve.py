@@ -32,16 +32,31 @@ from pipeline.portage.sound import faults
 ROUNDS = 24
 """How often the sets are resolved at most. A distribution's @system takes two."""
 
-Trial = Callable[[], AbstractContextManager[Emerge]]
+
+@dataclass(frozen=True)
+class Trial:
+    """Where each --nodeps is tried before it is done.
+
+    `copy` gives an `Emerge` that has a throw-away copy of one of the roots in its place. `packages` is a folder as
+    emerge sees it, from there as from here: what a trial has built lies in it and is merged, and not built twice.
+    """
+
+    copy: Callable[[Root], AbstractContextManager[Emerge]]
+    packages: str
+
+    def environment(self, emerge: Emerge) -> dict[str, str]:
+        """What is said to an emerge that builds such a package, or merges it: nobody but us has signed it."""
+        features = f"{emerge.environment.get('FEATURES', '')} -binpkg-signing binpkg-ignore-signature"
+        return {"PKGDIR": self.packages, "FEATURES": features.strip()}
 
 
 @dataclass(frozen=True)
 class Options:
     """How to go about it.
 
-    `binaries`: rings may be opened with binary packages at hand. `costs` and `hollow` are for the planner. `trial`
-    gives an `Emerge` on a throw-away copy of the roots, where each --nodeps is tried before it is done; without one
-    it is done at once, and a merge that fails leaves the root as it was. `memory` keeps plans.
+    `binaries`: rings may be opened with binary packages at hand. `costs` and `hollow` are for the planner. Without a
+    `trial` a --nodeps is done at once; a merge that fails leaves the root as it was, but for what its phases did
+    outside of their own folders. `memory` keeps plans. `spare_builder` as `plan.Knowledge` has it.
     """
 
     binaries: bool = False
@@ -49,6 +64,7 @@ class Options:
     hollow: frozenset[str] = frozenset()
     trial: Trial | None = None
     memory: Memory | None = None
+    spare_builder: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,19 +231,23 @@ class _Work:
         binaries: frozenset[Package] = frozenset()
         if options.binaries:
             binaries = at_hand(self.emerge, {member for ring in report.cycles for member in ring.members})
-        return Knowledge(binaries, (), options.costs, options.hollow, frozenset(self.failed))
+        return Knowledge(binaries, (), options.costs, options.hollow, frozenset(self.failed), options.spare_builder)
 
     def _make(self, step: Break, graph: Graph) -> bool:
         """Makes one break; False if that failed, and then the root is as it was."""
         self.say(str(step))
+        begun = int(time.time())
         try:
-            if step.method == "nodeps" and self.options.trial is not None:
-                with self.options.trial() as copy:
-                    perform(copy, step, spoilt=self.spoilt)
+            prepare(self.emerge, step, spoilt=self.spoilt)
+            trial = self.options.trial if step.method == "nodeps" else None
+            if trial is not None:
+                with trial.copy(step.package.root) as copy:
+                    copy.merge(*FROM_SOURCE, "--nodeps", "--buildpkg=y", *_atoms(step), at=step.package.root,
+                               env=trial.environment(self.emerge))  # fmt: skip
             if step.incomplete:
-                self.unfinished[step.package.root].add(step.packages, now=int(time.time()))
+                self.unfinished[step.package.root].add(step.packages, now=begun)
                 self.spoilt |= spoilt_by(step, graph)
-            self._perform(step)
+            self._perform(step, trial)
         except CommandFailed as error:
             for package in step.packages:
                 tree = self.emerge.tree(package.root)
@@ -240,12 +260,16 @@ class _Work:
         self.members |= set(step.packages)
         return True
 
-    def _perform(self, step: Break) -> None:
+    def _perform(self, step: Break, trial: Trial | None) -> None:
         """Makes a break in the roots themselves and notes all that is incomplete now."""
         root = step.package.root
         tree = self.emerge.tree(root)
         before = {entry.counter for entry in installed(tree, root).values()} if tree is not None else set()
-        perform(self.emerge, step, spoilt=self.spoilt)
+        if trial is None:
+            perform(self.emerge, step)
+        else:
+            self.emerge.merge("--oneshot", "--nodeps", "--usepkgonly", "--getbinpkg=n", "--buildpkg=n", *_atoms(step),
+                              at=root, env=trial.environment(self.emerge))  # fmt: skip
         if not step.incomplete:
             return
         packages = set(step.packages)
@@ -310,22 +334,30 @@ def _reason(error: CommandFailed) -> str:
     return next((line for line in reversed(lines) if line.strip()), f"exit status {error.status}")
 
 
-def perform(emerge: Emerge, step: Break, *, spoilt: set[str]) -> None:
-    """Makes one break, and merges before it what belongs before it. Raises `CommandFailed`."""
+def prepare(emerge: Emerge, step: Break, *, spoilt: set[str]) -> None:
+    """Merges what belongs before a break. Whether that can do without is its own to find out."""
     roots: list[Root] = ["builder", "target"]
     apart = [f"--buildpkg-exclude={' '.join(sorted(spoilt))}"] if spoilt else []
     for root in roots:
         if atoms := [package.atom for package in step.first if package.root == root]:
-            with contextlib.suppress(CommandFailed):  # whether it can do without them is the break's to find out
+            with contextlib.suppress(CommandFailed):
                 emerge.merge("--oneshot", "--noreplace", *apart, *atoms, at=root)
-    atoms = [package.atom for package in step.packages]
+
+
+def perform(emerge: Emerge, step: Break) -> None:
+    """Makes one break. Raises `CommandFailed`."""
+    root = step.package.root
     if step.method == "binary":
-        emerge.merge("--oneshot", "--usepkg", *atoms, at=step.package.root)
+        emerge.merge("--oneshot", "--usepkg", *_atoms(step), at=root)
     elif step.method == "use":
         env = {"USE": " ".join(flag.removeprefix("+") for flag in step.flags)}
-        emerge.merge(*FROM_SOURCE, "--buildpkg=n", *atoms, at=step.package.root, env=env)
+        emerge.merge(*FROM_SOURCE, "--buildpkg=n", *_atoms(step), at=root, env=env)
     else:
-        emerge.merge(*FROM_SOURCE, "--buildpkg=n", "--nodeps", *atoms, at=step.package.root)
+        emerge.merge(*FROM_SOURCE, "--nodeps", "--buildpkg=n", *_atoms(step), at=root)
+
+
+def _atoms(step: Break) -> list[str]:
+    return [package.atom for package in step.packages]
 
 
 def at_hand(emerge: Emerge, packages: set[Package]) -> frozenset[Package]:

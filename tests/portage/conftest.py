@@ -15,7 +15,14 @@ import pytest
 from tests.portage.world import World
 
 TOOLS = {"gcc": "gcc", "readelf": "binutils", "scanelf": "pax-utils"}
-TRACES = ("/var/db/pkg", "/var/lib/portage", "/etc/env.d", "/etc/profile.env", "/usr/include/shape.h")
+TRACES = (
+    "/var/db/pkg",
+    "/var/lib/portage",
+    "/etc/env.d",
+    "/etc/profile.env",
+    "/usr/include/shape.h",
+    "/var/cache/binhost",
+)
 """Where an emerge that merged into this machine's / would be seen."""
 
 

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import GoldspawnError
+from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.portage import Emerge, resolution, resolve
+from pipeline.portage.installed import installed
 from tests.portage.world import World
+
+BIG = """\
+S="${WORKDIR}"
+src_install() {
+    dd if=/dev/zero of=big bs=1M count=8 status=none
+    insinto /usr/share
+    doins big
+}
+"""
+
+
+@pytest.fixture
+def small_disk(world: World, tmp_path: Path) -> Iterator[Path]:
+    """The target, on a disk of its own with three megabytes."""
+    kept = world.target.rename(tmp_path / "kept")
+    world.target.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", world.target], check=True)
+    try:
+        shutil.copytree(kept, world.target, symlinks=True, dirs_exist_ok=True)
+        yield world.target
+    finally:
+        subprocess.run(["umount", world.target], check=True)
 
 
 def told(world: World, *sets: str) -> tuple[str, str]:
@@ -114,6 +140,50 @@ def test_a_compile_failure(world: World) -> None:
     world.library("plain")
     world.write("dev-libs/plain/files/plain.c", "int broken(\n")
     assert failed(world).startswith("dev-libs/plain-1 failed in its compile phase: ")
+
+
+def test_a_full_disk_is_told_and_nothing_half_merged_survives(world: World, small_disk: Path) -> None:
+    """emerge says that it completed the package; its status and its database say the truth."""
+    world.ebuild("app-misc/big", body=BIG, system=True)
+    assert failed(world) == "no space is left where emerge writes"
+    assert ">>> Completed (1 of 1) app-misc/big-1" in "\n".join(world.lines)
+    assert not installed(world.target)
+    subprocess.run(["mount", "-o", "remount,size=32m", small_disk], check=True)
+    resolve(world.emerge(), ["@system"])
+    assert set(installed(world.target)) == {"app-misc/big-1"}
+    assert (world.target / "usr/share/big").stat().st_size == 8 << 20
+    assert not list((world.target / "var/db/pkg").glob("*/-MERGING-*"))
+    assert not list((world.target / "usr/share").glob("*#new"))
+
+
+def test_a_failure_is_told_by_the_end_of_its_own_build_log(world: World) -> None:
+    """With two jobs emerge prints neither the compiler's words nor the log, and names a file of the builder's."""
+    for name in ("one", "two"):
+        world.library(name)
+        world.write(f"dev-libs/{name}/files/{name}.c", "int broken(\n")
+        ebuild = world.repository / f"dev-libs/{name}/{name}-1.ebuild"
+        told = f"src_compile() {{\n    printf 'compiling {name} %s\\n' {{1..100}}\n"
+        ebuild.write_text(ebuild.read_text().replace("src_compile() {\n", told))
+    with pytest.raises(CommandFailed) as caught:
+        world.emerge("--jobs=2").merge("dev-libs/one", "dev-libs/two")
+    shown = str(caught.value)
+    first = re.match(r"dev-libs/(one|two)-1 failed in its compile phase: \S+\1.c:1:\d+: error: expected", shown)
+    assert first is not None, shown
+    assert "hint: its whole build.log stands in the log" in shown
+    assert f"compiling {first[1]} 100" in shown and f"compiling {first[1]} 1\n" not in shown
+    assert "If you need support" not in shown
+    assert f"whole log: {world.folder}/log" in shown
+    assert "\x1b" not in shown
+    kept = (world.folder / "log").read_text()
+    assert "build.log of dev-libs/one-1:" in kept and "build.log of dev-libs/two-1:" in kept
+    assert kept.count("compiling one 50\n") == kept.count("compiling two 50\n") == 1
+
+
+def test_a_build_log_that_emerge_prints_is_not_kept_twice(world: World) -> None:
+    world.library("plain")
+    world.write("dev-libs/plain/files/plain.c", "int broken(\n")
+    assert "plain.c:1:" in failed(world)
+    assert (world.folder / "log").read_text().count("plain.c:1:1: error:") == 1
 
 
 def test_a_broken_repos_conf(world: World) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CommandFailed
-from pipeline.portage import Emerge, Memory, Options, Outcome, Unbreakable, plan, resolve
+from pipeline.portage import Emerge, Memory, Options, Outcome, Trial, Unbreakable, plan, resolve
 from pipeline.portage.installed import installed
 from pipeline.portage.memory import MARKER
 from tests.portage.world import World
@@ -186,23 +186,42 @@ def test_a_cycle_in_the_builder_is_opened_there(world: World) -> None:
 
 
 def test_a_risky_break_is_tried_in_a_copy_first(world: World, tmp_path: Path) -> None:
-    world.library("font", must=["shape"])
+    world.library("font", must=["shape"], full=["shape/font"])
     world.library("shape", may=["font"])
-    emerge = world.emerge()
+    # What a package does outside of its own folder, no failed merge takes back.
+    for name in ("font", "shape"):
+        ebuild = world.repository / f"dev-libs/{name}/{name}-1.ebuild"
+        ebuild.write_text(ebuild.read_text() + f'pkg_setup() {{ mkdir -p "${{EROOT}}/var/seen/{name}"; }}\n')
+    emerge = world.emerge("--buildpkg")
     copies: list[Path] = []
+    seen: list[bool] = []
 
     @contextlib.contextmanager
-    def trial() -> Iterator[Emerge]:
-        copy = tmp_path / f"copy{len(copies)}"
-        copies.append(copy)
-        shutil.copytree(world.target, copy, symlinks=True)
-        yield replace(emerge, root=str(copy), seen=copy)
-        shutil.rmtree(copy)
+    def copy(root: str) -> Iterator[Emerge]:
+        assert root == "target"
+        made = tmp_path / f"copy{len(copies)}"
+        copies.append(made)
+        shutil.copytree(world.target, made, symlinks=True)
+        try:
+            yield replace(emerge, root=str(made), seen=made)
+        finally:
+            seen.append((world.target / "var/seen").exists())
+            shutil.rmtree(made)
 
-    outcome = resolve(emerge, SYSTEM, Options(trial=trial))
+    outcome = resolve(emerge, SYSTEM, Options(trial=Trial(copy, str(tmp_path / "tried"))))
     assert len(copies) == 2
+    assert seen == [False, False]
     assert made(outcome) == ["merge dev-libs/shape-1 with --nodeps"]
-    assert world.needed("shape") == {"font"}
+    assert list(map(str, outcome.failed)) == ["merge dev-libs/font-1 with --nodeps"]
+    # What was tried is merged as it is, and not built a second time.
+    assert len([line for line in world.lines if "Emerging binary (1 of 1) dev-libs/shape-1" in line]) == 1
+    assert world.symbols("shape") == {"shape_value", "shape_with_font"}
+    assert world.symbols("font") == {"font_value", "font_full_shape"}
+    # And is no binary package for others.
+    shutil.rmtree(world.target / "usr")
+    shutil.rmtree(world.target / "var")
+    resolve(world.emerge("--usepkgonly"), SYSTEM)
+    assert world.symbols("shape") == {"shape_value", "shape_with_font"}
 
 
 def test_the_same_tree_is_not_solved_twice(world: World, tmp_path: Path) -> None:

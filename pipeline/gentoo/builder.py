@@ -1,0 +1,117 @@
+"""A builder root: a tree with Portage in which `/` is not the host's, entered for each command.
+
+Where its tree comes from, datasets or plain folders, is the matter of `datasets` and `folders`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.gentoo import repositories
+from pipeline.gentoo.counting import Counting
+from pipeline.gentoo.enter import Enter
+from pipeline.gentoo.workshop import Copy, Workshop, environment, options
+from pipeline.portage import Emerge, Trial, configuration, status
+from pipeline.portage.cycles import Root
+
+TARGET = "/mnt/goldspawn"
+"""Where a builder sees the tree into which it merges."""
+
+TRIED = "/var/lib/goldspawn/tried"
+"""Where a builder, and a copy of it, has the packages that were built to try them."""
+
+
+@dataclass(frozen=True)
+class BuilderRoot(Workshop):
+    """A workshop in the tree `root`, which is thrown away afterwards; `enter` is how a command gets into it.
+
+    `copy` copies a root for what may fail; without it, that is done at once.
+    """
+
+    root: Path
+    enter: Enter
+    copy: Copy | None = None
+
+    @contextlib.contextmanager
+    def target(self, tree: Path) -> Iterator[tuple[Emerge, Trial | None]]:
+        if not any((self.root / name).exists() for name in ("usr/bin/emerge", "usr/sbin/emerge")):
+            raise InputError(
+                "bootstrap.builder of image.toml: that root has no emerge", hint="a stage3 tarball has one"
+            )
+        self._configure()
+        configuration.check_profile(self.settings.profile, self.repositories, key="bootstrap.profile")
+        yield self._emerge(tree, self.root), self._trial(tree) if self.copy is not None else None
+
+    def find_repositories(self) -> dict[str, Path]:
+        syncing = repositories.Syncing(
+            self.store.repositories,
+            lambda folder: str(configuration.REPOSITORIES / folder.name),
+            lambda argv, folder: [
+                *self.enter(self.root, {str(configuration.REPOSITORIES / folder.name): folder}, {}), *argv
+            ],
+            self.log, self.slowness, self.max_age,
+        )  # fmt: skip
+        found = repositories.of_image(self.settings, self.image.foundation.folder, syncing)
+        places = (self.root / "usr/share/portage/config/repos.conf", self.root / configuration.ETC / "repos.conf")
+        known = repositories.parsed(repositories.texts_of(*places))
+        for name, location in repositories.locations(known).items():
+            inside = self.root / location.lstrip("/")
+            if name not in found:
+                there = inside.is_dir() and any(inside.iterdir())
+                found[name] = inside if there else syncing.bring(name)
+        return found
+
+    def _trial(self, tree: Path) -> Trial:
+        @contextlib.contextmanager
+        def copied(root: Root) -> Iterator[Emerge]:
+            assert self.copy is not None
+            with self.copy(tree if root == "target" else self.root) as copy:
+                yield self._emerge(copy, self.root) if root == "target" else self._emerge(tree, copy)
+
+        return Trial(copied, TRIED)
+
+    def _emerge(self, tree: Path, root: Path) -> Emerge:
+        own = self.root / "var/lib/goldspawn"
+        for name in ("status", "tried"):
+            (own / name).mkdir(parents=True, exist_ok=True)
+        binds = {
+            TARGET: tree,
+            TRIED: own / "tried",
+            status.FOLDER: own / "status",
+            str(configuration.DISTFILES): self.store.distfiles,
+            str(configuration.PACKAGES): self.store.packages,
+            str(configuration.BINHOSTS): self.store.binhosts,
+        }
+        shown = {
+            str(configuration.REPOSITORIES / name): folder
+            for name, folder in self.repositories.items()
+            if not folder.is_relative_to(self.root)
+        }
+        return Emerge(
+            TARGET,
+            tree,
+            builder=root,
+            wrapper=tuple(self.enter(root, binds, shown)),
+            options=options(self.settings),
+            environment=environment(self.settings),
+            log=Counting(self.log, lambda: status.read(own / "status")),
+            slowness=self.slowness,
+        )
+
+    def _configure(self) -> None:
+        """Tells the builder's own Portage of the image's repositories and binhosts: BDEPEND may name what is there."""
+        made = configuration.files(self.settings.configuration())
+        for name in ("repos.conf", "binrepos.conf"):
+            file = configuration.ETC / name / "goldspawn.conf"
+            if (text := made.get(file)) is not None:
+                (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / file).write_text(text)
+        for one in self.settings.repositories:
+            if one.key is not None:
+                keys = self.root / configuration.ETC / "goldspawn-keys"
+                keys.mkdir(parents=True, exist_ok=True)
+                (keys / f"{one.name}.asc").write_bytes((self.image.foundation.folder / one.key).read_bytes())

@@ -1,0 +1,135 @@
+"""The Portage of a host that is a Gentoo itself: its emerge, its repositories, its sources and binary packages.
+
+What is merged goes into the tree, and what builds it (BDEPEND) into the host, as with `emerge --root` typed by hand.
+On a host that is no Gentoo nothing is merged, ever: see `here`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.gentoo import repositories
+from pipeline.gentoo.counting import Counting
+from pipeline.gentoo.workshop import Copy, Workshop, environment, options
+from pipeline.portage import Emerge, Trial, configuration, status
+from pipeline.portage.cycles import Root
+
+RELEASE = Path("/etc/gentoo-release")
+"""What every Gentoo has: a file of sys-apps/baselayout."""
+
+
+def here(release: Path = RELEASE, path: str | None = None) -> str | None:
+    """The emerge of this host if it is a Gentoo, else None: `release` is there, and emerge is in `path` (or PATH)."""
+    return shutil.which("emerge", path=path) if release.exists() else None
+
+
+@dataclass(frozen=True)
+class HostPortage(Workshop):
+    """A workshop that is this host; `program` is its emerge, `variables` are added to the environment of that.
+
+    `copy` copies the tree for what may fail; without it, that is done at once.
+    """
+
+    program: str
+    copy: Copy | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    spare_builder: ClassVar = True
+
+    @contextlib.contextmanager
+    def target(self, tree: Path) -> Iterator[tuple[Emerge, Trial | None]]:
+        configuration.check_profile(self.settings.profile, self.repositories, key="bootstrap.profile")
+        repository, _, path = self.settings.profile.partition(":")
+        profile = self.repositories[repository] / "profiles" / path
+        with (
+            _leading_to(tree / configuration.ETC / "make.profile", profile),
+            tempfile.TemporaryDirectory(prefix="goldspawn-tried-") as tried,
+        ):
+            yield self._emerge(tree), self._trial(tree, tried) if self.copy is not None else None
+
+    def _emerge(self, tree: Path) -> Emerge:
+        told = {
+            **environment(self.settings),
+            **self.variables,
+            "PORTAGE_REPOSITORIES": self._repos_conf(self.repositories, tree),
+            "DISTDIR": self._own["DISTDIR"],
+            "PKGDIR": self._own["PKGDIR"],
+        }
+        log = Counting(self.log, partial(status.read, Path(status.FOLDER), str(tree)))
+        return Emerge.of_command(
+            [self.program], str(tree), environment=told, options=options(self.settings), log=log,
+            slowness=self.slowness,
+        )  # fmt: skip
+
+    def _trial(self, tree: Path, tried: str) -> Trial:
+        @contextlib.contextmanager
+        def copied(root: Root) -> Iterator[Emerge]:
+            assert self.copy is not None
+            with self.copy(tree) as copy:
+                yield self._emerge(copy)
+
+        return Trial(copied, tried)
+
+    def find_repositories(self) -> dict[str, Path]:
+        syncing = repositories.Syncing(
+            self.store.repositories, str, self._syncing, self.log, self.slowness, self.max_age
+        )
+        own = repositories.locations(repositories.parsed([self._own["PORTAGE_REPOSITORIES"]]))
+        return {
+            **{name: Path(location) for name, location in own.items()},
+            **repositories.of_image(self.settings, self.image.foundation.folder, syncing),
+        }
+
+    @cached_property
+    def _own(self) -> Mapping[str, str]:
+        """The host's own configuration."""
+        emerge = Emerge.of_command([self.program], "/", environment=self.variables, log=self.log)
+        names = ("DISTDIR", "PKGDIR", "PORTAGE_REPOSITORIES")  # what has several lines comes last
+        return dict(zip(names, emerge.portageq("envvar", *names, at="builder").split("\n", 2), strict=True))
+
+    def _syncing(self, argv: list[str], folder: Path) -> list[str]:
+        """A command line for a repository that is synced to `folder`; programs of Portage are those beside emerge."""
+        beside = Path(self.program).with_name(argv[0])
+        program = str(beside) if beside.exists() else argv[0]
+        told = {**self.variables, "PORTAGE_REPOSITORIES": self._repos_conf({folder.name: folder})}
+        return ["env", *(f"{name}={value}" for name, value in told.items()), program, *argv[1:]]
+
+    def _repos_conf(self, folders: Mapping[str, Path], tree: Path | None = None) -> str:
+        """What Portage takes instead of all repos.conf: the host's, the image's and the tree's, each where it is here.
+
+        In the machine a repository of the image will be in /var/db/repos; the host may have it anywhere.
+        """
+        ours = configuration.files(self.settings.configuration()).get(configuration.ETC / "repos.conf/goldspawn.conf")
+        texts = [self._own["PORTAGE_REPOSITORIES"]]
+        texts += repositories.texts_of(tree / configuration.ETC / "repos.conf") if tree is not None else []
+        made = repositories.parsed([*texts, *([ours] if ours is not None else [])])
+        for name, folder in folders.items():
+            if name in made:
+                made[name]["location"] = str(folder)
+        for one in self.settings.repositories:
+            if one.key is not None:
+                made[one.name]["sync-openpgp-key-path"] = str((self.image.foundation.folder / one.key).resolve())
+        text = io.StringIO()
+        made.write(text)
+        return text.getvalue().strip() + "\n"
+
+
+@contextlib.contextmanager
+def _leading_to(link: Path, profile: Path) -> Iterator[None]:
+    """The link make.profile leads to where the profile is on this host; afterwards to where the machine has it."""
+    machine = link.readlink()
+    link.unlink()
+    link.symlink_to(profile)
+    try:
+        yield
+    finally:
+        link.unlink()
+        link.symlink_to(machine)

@@ -1,0 +1,42 @@
+"""Progress of a real emerge: from Portage's own status file, and from its lines where it writes none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pipeline.command import BuildLog
+from pipeline.gentoo.counting import Counting
+from pipeline.portage import status
+from tests.portage.world import World
+
+SLOW = 'S="${WORKDIR}"\nsrc_compile() { sleep 4; }\n'
+
+
+def progress(world: World, features: str) -> list[str]:
+    """The lines that tell how far it is, of three packages of which two can be built at once."""
+    world.ebuild("app-misc/quick")
+    for name in ("one", "two"):
+        world.ebuild(f"app-misc/{name}", body=SLOW, depend="app-misc/quick")
+    read = partial(status.read, Path(status.FOLDER), str(world.target))
+    log = Counting(BuildLog(on_line=world.lines.append), read, every=0.4)
+    emerge = replace(world.emerge("--jobs=2", FEATURES=f"notitles {features}"), log=log)
+    emerge.merge("app-misc/one", "app-misc/two")
+    assert read() is None, "the file is gone with its emerge"
+    return [line for line in world.lines if re.match(r"\d+ of \d+, ", line)]
+
+
+def test_portage_itself_says_which_phase_and_for_how_long(world: World) -> None:
+    lines = progress(world, "observability")
+    assert lines[0] == "1 of 3, app-misc/quick-1"
+    told = r"2 of 3, app-misc/(one|two)-1 compile, 0:0\d, 2 jobs, about \d+ s left"
+    assert any(re.fullmatch(told, line) for line in lines), lines
+
+
+def test_without_that_the_lines_of_emerge_tell(world: World) -> None:
+    lines = progress(world, "")
+    told = r"2 of 3, app-misc/(one|two)-1, 0:0\d, 2 jobs, about \d+ s left"
+    assert any(re.fullmatch(told, line) for line in lines), lines
+    assert not any("compile" in line for line in lines)
