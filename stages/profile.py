@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.build import Build
 from pipeline.plugin.options import exchange
-from pipeline.profile import apply, seal
+from pipeline.profile import Pool, apply, seal
 from pipeline.workspace import Workspace
 
 
@@ -23,7 +23,8 @@ def profile(build: Build, cycles: Workspace) -> Workspace:
             return cycles
         with cycles.fill_tree() as tree:
             install = None if build.image.bootstrap.whole else partial(_merge, build)
-            apply(build.image, tree, log=build.log, slowness=build.place.slowness, install=install)
+            pool = Pool(exchange() / "packages")
+            apply(build.image, tree, pool=pool, log=build.log, slowness=build.place.slowness, install=install)
             seal(tree, log=build.log)
         build.notes["profile"] = f"{len(build.image.profile.packages)} packages named; sealed"
     return cycles

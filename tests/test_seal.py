@@ -13,7 +13,7 @@ from pipeline.build import Build, Wishes, open_build
 from pipeline.image import load
 from pipeline.machine import Machine
 from pipeline.place import Place
-from pipeline.profile import apply, seal
+from pipeline.profile import Pool, apply, seal
 from pipeline.profile.seal import unsealed
 from pipeline.workspace import Workspace, open_workspace
 from tests.conftest import SMALL, Sessions
@@ -33,7 +33,8 @@ def sealed(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with open_build(image, bootstrapped, Wishes(folder / "artifacts")) as build:
         workspace = open_workspace(image, bootstrapped, build.keys, build.zfs, max_age=40000.0, wait=print)
         with workspace.fill_tree() as root:
-            apply(image, root, log=build.log, slowness=bootstrapped.slowness)
+            apply(image, root, pool=Pool(folder / "pool"), log=build.log, slowness=bootstrapped.slowness)
+            assert list(root.glob("var/cache/apt/archives/*.deb")), "the seal has something to wipe"
             seal(root, log=build.log)
         yield build, workspace
         build.zfs.destroy(workspace.tree)

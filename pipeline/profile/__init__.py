@@ -12,18 +12,22 @@ from pipeline.command import BuildLog
 from pipeline.image import Image
 from pipeline.machine.nspawn import inside
 from pipeline.profile import accounts, files, packages, settings
+from pipeline.profile.pool import Pool
 from pipeline.profile.seal import seal
 
-__all__ = ["apply", "seal"]
+__all__ = ["Pool", "apply", "seal"]
 
 
 Install = Callable[[Path, Sequence[str]], object]
 
 
-def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float, install: Install | None = None) -> None:
+def apply(
+    image: Image, tree: Path, *, pool: Pool, log: BuildLog, slowness: float, install: Install | None = None
+) -> None:
     """Makes `tree` the machine that `image` describes, all but the seal.
 
-    `install` brings packages into the tree where it has no package manager of its own.
+    `pool` keeps fetched packages for all images; `install` brings packages into the tree where it has no package
+    manager of its own.
 
     Packages come before files, so that a file of the image wins over a package's; accounts before files' owners and
     commands need them; commands last, since they may need anything.
@@ -32,7 +36,7 @@ def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float, install: 
     if install is not None and profile.packages:
         install(tree, profile.packages)
     else:
-        packages.install(tree, profile.packages, log=log, slowness=slowness)
+        packages.install(tree, profile.packages, pool=pool, log=log, slowness=slowness)
     accounts.create(tree, image, log=log, slowness=slowness)
     if image.root is not None:
         files.copy(image.root, tree, log=log)
