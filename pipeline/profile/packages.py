@@ -52,7 +52,8 @@ def _apt(tree: Path, names: Sequence[str], pool: Pool, log: BuildLog, slowness: 
         install = ["apt-get", "--quiet", *bounded, "--yes", "--no-install-recommends",
                    "-oDpkg::Options::=--force-confnew", "-oAPT::Keep-Downloaded-Packages=true", "install"]  # fmt: skip
         with tempfile.TemporaryFile() as told:
-            asking = [*install, "--print-uris", "--", *names]
+            # By itself apt prints the first digest that it has, which is MD5.
+            asking = [*install, "--print-uris", "-oAcquire::ForceHash=SHA256", "--", *names]
             inside(tree, asking, log=log, timeout=60 * slowness, stdout=told)
             told.seek(0)
             archives = wanted(told.read().decode(errors="replace").splitlines())

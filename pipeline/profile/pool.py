@@ -25,7 +25,7 @@ _BLOCK = 1 << 20
 _STALE = 86400.0
 """Seconds after which a file in the making is one that a killed run left."""
 
-_URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>[^\s/]+) (?P<size>\d+) (?P<kind>SHA256|SHA512):(?P<digest>[0-9a-f]+)")
+_URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>[^\s/]+) (?P<size>\d+) (?P<kind>SHA256):(?P<digest>[0-9a-f]+)")
 
 
 @dataclass(frozen=True)
