@@ -161,9 +161,8 @@ def _word(span: Span) -> tuple[str, str]:
 
 
 def _axis(total: float, scale: float, bottom: int) -> Iterator[str]:
-    step = next(
-        (size for size in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600) if total / size <= 10), 7200
-    )
+    steps = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+    step = next((size for size in steps if total / size <= 10), math.ceil(total / 10))
     for tick in range(0, int(total) + 1, step):
         x = _LEFT + tick * scale
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 4}" y2="{bottom - 8}" opacity="0.6"/>'

@@ -83,6 +83,14 @@ def test_checks_become_stages_and_what_was_blocked_is_left_out() -> None:
     }
 
 
+def test_a_check_that_was_lost_with_its_worker_lasted_until_then() -> None:
+    lost, unknown = report("profile", 9, 0, outcome="failed"), report("boot", 0, 0, outcome="failed")
+    found = spans({"web1": [report("dataset", 1, 2), lost, unknown]}, Clocks())
+    assert [(span.stage, span.state, span.start, span.stop) for span in found] == [
+        ("dataset", "ran", 1, 3), ("profile", "failed", 3, 9),
+    ]  # fmt: skip
+
+
 def test_a_host_whose_clock_is_wrong_is_drawn_where_it_worked() -> None:
     clocks = Clocks()
     right, wrong = report("boot", time.time() - 5, 5), report("boot", time.time() - HOUR - 5, 5, worker="build1")

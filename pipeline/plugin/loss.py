@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.plugin.collect import image_folder, image_name
+
+NAMES = pytest.StashKey[dict[str, str]]()
+"""What workers of pytest-xdist are called in messages, by their ids, where they have names: the hosts they are on."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def report_lost(config: pytest.Config, tests: Sequence[pytest.Item], why: str, a
 
 def report(config: pytest.Config, tests: Iterable[Lost], why: str, blocked: str, worker: str = "") -> None:
     """As `report_lost`; `worker` is the worker of pytest-xdist that should have run them."""
+    now = time.time()
     for index, test in enumerate(tests):
         first = index == 0
         longrepr: Any = why if first else (test.location[0], 0, blocked)
@@ -50,6 +55,8 @@ def report(config: pytest.Config, tests: Iterable[Lost], why: str, blocked: str,
             outcome="failed" if first else "skipped",
             longrepr=longrepr,
             when="call" if first else "setup",
+            start=now,
+            stop=now,
         )
         if not first:
             made.blocked = blocked  # type: ignore[attr-defined]

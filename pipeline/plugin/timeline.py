@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ class Clocks:
 
     def heard(self, report: pytest.TestReport) -> None:
         """Takes note of a report that has just arrived."""
+        if report.start == 0:  # not a worker's own: it died
+            return
         late = time.time() - report.stop
         self._ahead[worker(report)] = min(late, self._ahead.get(worker(report), late))
 
@@ -50,17 +53,24 @@ def worker(report: pytest.TestReport) -> str:
 
 
 def spans(reports: Mapping[str, Sequence[pytest.TestReport]], clocks: Clocks) -> list[Span]:
-    """What was done for each image, stage by stage; what was blocked took no time and is left out."""
+    """What was done for each image, stage by stage; what was blocked took no time and is left out.
+
+    A check that was lost with its worker tells no beginning: it lasted from the one before until it was lost.
+    """
     found: list[Span] = []
     for image, those in reports.items():
         stages: dict[str, list[pytest.TestReport]] = {}
         for report in those:
-            if not getattr(report, "blocked", None):
+            if not getattr(report, "blocked", None) and report.start > 0:
                 stages.setdefault(stage(report.nodeid), []).append(report)
+        before = math.inf
         for name, ours in stages.items():
             times = [clocks.here(report) for report in ours]
             start, stop = min(begun for begun, _ in times), max(ended for _, ended in times)
+            if start == stop and ours[0].failed:
+                start = min(start, before)
             found.append(Span(image, name, worker(ours[0]), start, stop, _state(ours)))
+            before = stop
     return found
 
 
