@@ -34,6 +34,9 @@ OPTIONS = (
     Option("images", list, "a folder of images that lives elsewhere (repeatable)", metavar="DIR"),
     Option("image", list, "take exactly this image (repeatable); -k takes all whose name contains it", metavar="NAME"),
     Option("where", str, "where to build: auto, native or appliance (default: auto)", "auto", "PLACE"),
+    Option(
+        "build-host", list, "build on this host, in place there: [USER@]HOST[//python=PATH] (repeatable)", None, "HOST"
+    ),
     Option("dataset", str, "ZFS dataset to build in (default: a file-backed pool of goldspawn's own)", None, "NAME"),
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
@@ -61,6 +64,7 @@ class Settings:
     images: tuple[Path, ...]
     names: tuple[str, ...]
     where: str
+    build_hosts: tuple[str, ...]
     dataset: str | None
     wishes: Wishes
     builds: dict[str, Build] = field(default_factory=dict)
@@ -75,6 +79,9 @@ class Settings:
         """Where this session builds. Starts nothing."""
         return Choice("native", "inside the appliance") if INSIDE in os.environ else choose(self.where)
 
+
+HOSTED = "goldspawn"
+"""Under which the input of a worker on a build host (pytest-xdist's `workerinput`) has what it is told of us."""
 
 _KEY = pytest.StashKey[Settings]()
 
@@ -105,10 +112,14 @@ def _resolve(config: pytest.Config) -> Settings:
     if not values["max-age"] >= 0:  # not a number, as well
         raise InputError(f"max-age = {values['max-age']:g}: expected hours, 0 or more")
     base = config.invocation_params.dir
+    hosted = getattr(config, "workerinput", {}).get(HOSTED)
+    if hosted is not None:  # a worker on a build host: what is named by a path lies elsewhere there
+        values |= {"images": hosted["images"], "artifacts": hosted["artifacts"], "where": "native"}
     return Settings(
         images=tuple((base / folder).resolve() for folder in values["images"] or ()),
         names=tuple(values["image"] or ()),
         where=values["where"],
+        build_hosts=tuple(values["build-host"] or ()),
         dataset=values["dataset"],
         wishes=Wishes(
             artifacts=(base / values["artifacts"]).resolve() if values["artifacts"] else config.rootpath / "artifacts",

@@ -13,9 +13,6 @@ from pipeline.plugin import loss, timeline
 from pipeline.plugin.collect import image_folder
 from pipeline.plugin.options import settings
 
-NAMES = pytest.StashKey[dict[str, str]]()
-"""What workers are called in messages, by their ids, where they have names: the hosts they are on."""
-
 
 class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
     """Everything of an image is one scope, and so is a test module; a worker takes a scope as a whole.
@@ -80,6 +77,13 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
             self._reschedule(other)
         return None
 
+    def forget(self, node: Any) -> None:
+        """Goes on without a worker that is not replaced, also where all still wait for what it collects."""
+        if node not in self.registered_collections:
+            self.numnodes -= 1
+            if self.collection is None and self.registered_collections and self.collection_is_completed:
+                self.schedule()
+
     def give_up(self, node: Any) -> None:
         """Reports all that is left as lost: `node` died, and there is no worker any more that could do it."""
         for unit in self.workqueue.values():
@@ -87,6 +91,6 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
         self.workqueue.clear()
 
     def _report(self, node: Any, nodeids: list[str], when: str) -> None:
-        who = self.config.stash.get(NAMES, {}).get(node.gateway.id, f"worker {node.gateway.id}")
+        who = self.config.stash.get(loss.NAMES, {}).get(node.gateway.id, f"worker {node.gateway.id}")
         tests = [loss.Lost.known_by(self.config, nodeid) for nodeid in nodeids]
         loss.report(self.config, tests, f"{who} is lost: it died {when}", f"blocked: {who} is lost", node.gateway.id)
