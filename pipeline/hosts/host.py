@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.errors import InputError, PlaceError
 from pipeline.hosts.freight import Freight
 
-_SSH = {"BatchMode": "yes", "ConnectTimeout": 20, "ServerAliveInterval": 10, "ServerAliveCountMax": 4}
+_SSH = {"BatchMode": "yes", "ConnectTimeout": 45, "ServerAliveInterval": 10, "ServerAliveCountMax": 4}
 """ssh's options (ssh_config(5)): ask nobody, and notice within 40 seconds that a host is gone."""
 
 _LIMIT = 120.0
