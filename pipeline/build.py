@@ -37,12 +37,12 @@ class Wishes:
     only (how build cycles would be opened), to `reverify` what passed before, to `bisect` what does not boot, and
     within which `limits` the cache is kept.
 
-    `tars` is the folder that keeps root file systems as tars. `taken` is why the world was not looked at, if that was
+    `shared` is the folder for what all images of a place share. `taken` is why the world was not looked at, if that was
     the wish: "frozen" or "offline".
     """
 
     artifacts: Path
-    tars: Path
+    shared: Path
     export: bool = True
     policy: Policy = field(default_factory=Policy)
     plan: bool = False
@@ -50,6 +50,16 @@ class Wishes:
     bisect: bool = False
     limits: Limits = field(default_factory=Limits)
     taken: str = ""
+
+    @property
+    def tars(self) -> Path:
+        """The folder that keeps root file systems as tars."""
+        return self.shared / "tars"
+
+    @property
+    def packages(self) -> Path:
+        """The folder that keeps fetched packages."""
+        return self.shared / "packages"
 
 
 @dataclass

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from pipeline.build import Build, open_build
-from pipeline.profile import apply, packages, seal
+from pipeline.profile import Pool, apply, packages, seal
 from pipeline.tarball import MERGED, ask, fetch, unpack
 from pipeline.workspace import Workspace, open_workspace
 from pipeline.world import remotes
@@ -128,7 +128,10 @@ def profile(build: Build, workspace: Workspace) -> None:
 
 def _install(build: Build, tree: Path) -> None:
     if build.image.bootstrap.whole:
-        packages.install(tree, build.image.profile.packages, log=build.log, slowness=build.place.slowness)
+        packages.install(
+            tree, build.image.profile.packages, pool=Pool(build.wishes.packages), log=build.log,
+            slowness=build.place.slowness,
+        )  # fmt: skip
         return
     from pipeline import gentoo
 

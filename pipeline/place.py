@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
+
 from pipeline.errors import InputError, PlaceError
 from pipeline.zfs import Entry, Zfs
 
@@ -156,9 +158,7 @@ class Place:
 
     def lock(self, name: str) -> Path:
         """The file whose lock guards `name` against another run."""
-        folder = RUN / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{name.replace('/', '+')}.lock"
+        return _locks() / f"{name.replace('/', '+')}.lock"
 
 
 def open_place(dataset: str | None, *, appliance: str | None = None) -> Place:
@@ -174,18 +174,25 @@ def open_place(dataset: str | None, *, appliance: str | None = None) -> Place:
             "missing here: the Python module libzfs_core (package python3-pyzfs)", hint="apt install python3-pyzfs"
         )
     zfs = Zfs()
-    if dataset is None:
-        zfs.create_file_pool(OWN_POOL, OWN_POOL_FILE, OWN_POOL_SIZE)
-        dataset = OWN_POOL
-    elif not zfs.exists(dataset):
-        raise PlaceError(
-            f"dataset = {dataset}: there is no such dataset", hint=f"zfs create {dataset}, or name one that exists"
-        )
-    layout = Layout(dataset)
-    there = {entry.name: entry for entry in zfs.entries(dataset, depth=1)}
-    for name in (layout.bootstraps, layout.work, layout.boots, layout.builders, layout.portage, layout.golden):
-        _claim(zfs, name, there.get(name))
+    with FileLock(_locks() / "place.lock"):  # the workers of a session all begin here, and at the same moment
+        if dataset is None:
+            zfs.create_file_pool(OWN_POOL, OWN_POOL_FILE, OWN_POOL_SIZE)
+            dataset = OWN_POOL
+        elif not zfs.exists(dataset):
+            raise PlaceError(
+                f"dataset = {dataset}: there is no such dataset", hint=f"zfs create {dataset}, or name one that exists"
+            )
+        layout = Layout(dataset)
+        there = {entry.name: entry for entry in zfs.entries(dataset, depth=1)}
+        for name in (layout.bootstraps, layout.work, layout.boots, layout.builders, layout.portage, layout.golden):
+            _claim(zfs, name, there.get(name))
     return Place(layout, appliance=appliance)
+
+
+def _locks() -> Path:
+    folder = RUN / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _claim(zfs: Zfs, name: str, entry: Entry | None) -> None:

@@ -197,7 +197,7 @@ def bootstrapped(place: Place) -> Iterator[Place]:
 
 
 def _provide_bootstrap(small: Path, folder: Path, place: Place) -> None:
-    with open_build(load(small), place, Wishes(folder / "artifacts", exchange() / "tars")) as build:
+    with open_build(load(small), place, Wishes(folder / "artifacts", exchange())) as build:
         workspace = open_workspace(
             build.image, place, build.keys, build.zfs, policy=Policy(max_age=40000.0), wait=print
         )
@@ -218,7 +218,7 @@ def small_tar(bootstrapped: Place) -> Path:
     with tempfile.TemporaryDirectory(prefix="small-", dir=exchange()) as made:
         folder = Path(made)
         small = load(Sessions(folder).image("small"))
-        with open_build(small, bootstrapped, Wishes(folder / "artifacts", exchange() / "tars")) as build:
+        with open_build(small, bootstrapped, Wishes(folder / "artifacts", exchange())) as build:
             tars = exchange() / "tars"
             return fetch(small, folder=tars, max_age=40000.0, log=build.log, slowness=bootstrapped.slowness)
 

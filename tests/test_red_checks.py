@@ -335,7 +335,7 @@ def test_no_room_for_artifacts_fails_the_snapshot_only(red: Run, tmp_path: Path)
     assert f"no room in {folder}: " in ended.output
     assert "are needed" in ended.output
     assert "hint: make room and run again" in ended.output
-    assert left == ["logs"], "nothing half-written is left"
+    assert left == ["logs", "timeline.svg"], "nothing half-written is left"
 
 
 def test_an_interpreter_of_names_is_not_fooled(tmp_path: Path) -> None:

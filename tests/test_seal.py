@@ -14,7 +14,7 @@ from pipeline.image import load
 from pipeline.machine import Machine
 from pipeline.place import Place
 from pipeline.plugin.options import exchange
-from pipeline.profile import apply, packages, seal
+from pipeline.profile import Pool, apply, packages, seal
 from pipeline.profile.seal import unsealed
 from pipeline.reuse import Policy
 from pipeline.workspace import Workspace, open_workspace
@@ -32,13 +32,16 @@ def sealed(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """An image with an ssh server, sealed."""
     folder = tmp_path_factory.mktemp("sealed")
     image = load(Sessions(folder).image("identity", WITH_SSH))
-    with open_build(image, bootstrapped, Wishes(folder / "artifacts", exchange() / "tars")) as build:
+    with open_build(image, bootstrapped, Wishes(folder / "artifacts", exchange())) as build:
         workspace = open_workspace(
             image, bootstrapped, build.keys, build.zfs, policy=Policy(max_age=40000.0), wait=print
         )
         with workspace.fill_tree() as root:
-            packages.install(root, image.profile.packages, log=build.log, slowness=bootstrapped.slowness)
+            pool = Pool(folder / "pool")
+            names = image.profile.packages
+            packages.install(root, names, pool=pool, log=build.log, slowness=bootstrapped.slowness)
             apply(image, root, log=build.log, slowness=bootstrapped.slowness)
+            (root / "var/cache/apt/archives/left.deb").touch()
             seal(root, log=build.log)
         yield build, workspace
         build.zfs.destroy(workspace.tree)

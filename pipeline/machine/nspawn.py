@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from pipeline.command import BuildLog, Result, run
 from pipeline.image import Boot, Image
@@ -21,12 +22,14 @@ def inside(
     timeout: float,
     env: Mapping[str, str] = {},
     check: bool = True,
+    stdout: IO[bytes] | None = None,
     hint: str | None = None,
 ) -> Result:
     """Runs one command in a tree, with the host's network and name servers, and nothing else running.
 
-    The container is registered nowhere and needs no systemd on the host; `timeout` is in seconds. sync() and fsync()
-    do nothing inside: a tree that is lost half-way is thrown away anyway.
+    The container is registered nowhere and needs no systemd on the host; `timeout` is in seconds, and `stdout` a file
+    for what would else go to the log. sync() and fsync() do nothing inside: a tree that is lost half-way is thrown
+    away anyway.
     """
     variables = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **env}
     command = [*container(tree), *(f"--setenv={key}={value}" for key, value in variables.items()), "--", *argv]
@@ -34,7 +37,7 @@ def inside(
     quiet = {**os.environ, "SYSTEMD_LOG_LEVEL": "warning"}
     # An nspawn that is killed lets its container live on; one that is asked to end takes it along.
     with room_explained():
-        return run(command, log=log, timeout=timeout, check=check, env=quiet, hint=hint, orphaned="TERM")
+        return run(command, log=log, timeout=timeout, check=check, stdout=stdout, env=quiet, hint=hint, orphaned="TERM")
 
 
 def container(tree: Path, binds: Mapping[str, Path] = {}, shown: Mapping[str, Path] = {}) -> list[str]:

@@ -13,7 +13,10 @@ from pipeline import channel
 from pipeline.errors import GoldspawnError
 from pipeline.plugin import options
 from pipeline.plugin.collect import ImagesMixin
+from pipeline.plugin.hosted import Hosted
+from pipeline.plugin.hosts import Hosts, wanted
 from pipeline.plugin.inside import Inside
+from pipeline.plugin.options import HOSTED
 from pipeline.plugin.outside import Outside
 from pipeline.plugin.prepare import Hooks, Prepare
 from pipeline.plugin.summary import Summary
@@ -41,13 +44,19 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         register = config.pluginmanager.register
         register(ImagesMixin(), "goldspawn-collect")
         register(Verdicts(config), "goldspawn-verdicts")
+        hosted = HOSTED in getattr(config, "workerinput", {})
+        hosts = [] if config.option.collectonly else wanted(config)
         if INSIDE in os.environ:
             register(Inside(config), "goldspawn-inside")
+        elif hosts:
+            register(Hosts(config, hosts), "goldspawn-hosts")
         else:
-            if chosen.choice.where == "appliance":
+            if not hosted and chosen.choice.where == "appliance":
                 register(Outside(config), "goldspawn-outside")
             register(Prepare(), "goldspawn-prepare")
-        if not channel.available():
+        if hosted:
+            register(Hosted(config), "goldspawn-hosted")
+        elif not channel.available():
             register(Summary(config), "goldspawn-summary")
     except GoldspawnError as error:
         raise pytest.UsageError(str(error)) from error

@@ -36,6 +36,9 @@ OPTIONS = (
     Option("images", list, "a folder of images that lives elsewhere (repeatable)", metavar="DIR"),
     Option("image", list, "take exactly this image (repeatable); -k takes all whose name contains it", metavar="NAME"),
     Option("where", str, "where to build: auto, native or appliance (default: auto)", "auto", "PLACE"),
+    Option(
+        "build-host", list, "build on this host, in place there: [USER@]HOST[//python=PATH] (repeatable)", None, "HOST"
+    ),
     Option("dataset", str, "ZFS dataset to build in (default: a file-backed pool of goldspawn's own)", None, "NAME"),
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
@@ -79,6 +82,7 @@ class Settings:
     images: tuple[Path, ...]
     names: tuple[str, ...]
     where: str
+    build_hosts: tuple[str, ...]
     dataset: str | None
     wishes: Wishes
     builds: dict[str, Build] = field(default_factory=dict)
@@ -93,6 +97,9 @@ class Settings:
         """Where this session builds. Starts nothing."""
         return Choice("native", "inside the appliance") if INSIDE in os.environ else choose(self.where)
 
+
+HOSTED = "goldspawn"
+"""Under which the input of a worker on a build host (pytest-xdist's `workerinput`) has what it is told of us."""
 
 _KEY = pytest.StashKey[Settings]()
 
@@ -126,14 +133,18 @@ def _resolve(config: pytest.Config) -> Settings:
         raise InputError(f'rebuild = "{values["rebuild"]}": expected {", ".join(REBUILD)}, or no value for all')
     taken = "offline" if values["offline"] else "frozen" if values["frozen"] else ""
     base = config.invocation_params.dir
+    hosted = getattr(config, "workerinput", {}).get(HOSTED)
+    if hosted is not None:  # a worker on a build host: what is named by a path lies elsewhere there
+        values |= {"images": hosted["images"], "artifacts": hosted["artifacts"], "where": "native"}
     return Settings(
         images=tuple((base / folder).resolve() for folder in values["images"] or ()),
         names=tuple(values["image"] or ()),
         where=values["where"],
+        build_hosts=tuple(values["build-host"] or ()),
         dataset=values["dataset"],
         wishes=Wishes(
             artifacts=(base / values["artifacts"]).resolve() if values["artifacts"] else config.rootpath / "artifacts",
-            tars=exchange() / "tars",
+            shared=exchange(),
             export=not values["no-export"],
             plan=values["plan"],
             policy=Policy(REBUILD.get(values["rebuild"] or "", ""), bool(taken), values["max-age"] * 3600.0),

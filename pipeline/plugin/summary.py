@@ -1,4 +1,5 @@
-"""What the user reads: the header (where, which images), live progress, and at the end what became of each image."""
+"""What the user reads: the header (where, which images), live progress, at the end what became of each image, and a
+picture of that."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline import channel
+from pipeline.errors import PlaceError
+from pipeline.plugin import timeline
 from pipeline.plugin.collect import image_name, needs_place
 from pipeline.plugin.display import Display
 from pipeline.plugin.options import settings
@@ -23,6 +26,7 @@ class Summary:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._reports: dict[str, list[pytest.TestReport]] = {}
+        self._clocks = timeline.Clocks()
         self._display: Display | None = None
         self._listener: channel.Listener | None = None
 
@@ -75,6 +79,7 @@ class Summary:
         for key, image in report.user_properties:
             if key == "goldspawn_image":
                 self._reports.setdefault(str(image), []).append(report)
+                self._clocks.heard(report)
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -87,12 +92,24 @@ class Summary:
             self._display.stop()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        drawn = self._draw()
         if terminalreporter.verbosity < -1:
             return
         for image, reports in self._reports.items():
             terminalreporter.section(image)
             for line in _table(reports):
                 terminalreporter.line(line)
+        if drawn:
+            terminalreporter.line("")
+            terminalreporter.line(drawn)
+
+    def _draw(self) -> str:
+        """Draws the timeline, and says in a line where it is, or why it is not; "" for a session without images."""
+        try:
+            path = timeline.write(settings(self._config).wishes.artifacts, self._reports, self._clocks)
+        except PlaceError as error:
+            return f"no timeline: {error}"
+        return f"timeline: {path}" if path is not None else ""
 
     def _hide(self) -> None:
         if self._display is not None:

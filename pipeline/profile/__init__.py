@@ -11,9 +11,10 @@ from pipeline.command import BuildLog
 from pipeline.image import Image
 from pipeline.machine.nspawn import inside
 from pipeline.profile import accounts, files, packages, settings
+from pipeline.profile.pool import Pool
 from pipeline.profile.seal import seal
 
-__all__ = ["apply", "packages", "seal"]
+__all__ = ["Pool", "apply", "packages", "seal"]
 
 
 def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float) -> None:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.command import BuildLog
 from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.machine.nspawn import inside
+from pipeline.profile.pool import Archive, Pool, wanted
+
+_ARCHIVES = "var/cache/apt/archives"
+"""Where apt looks for packages before it fetches them: the tree's own, so builds are not in each other's way."""
 
 _NO_SERVICES = "#!/bin/sh\n# Nothing is started while the tree is made.\nexit 101\n"
 
 
-def install(tree: Path, names: Sequence[str], *, log: BuildLog, slowness: float) -> None:
-    """Installs packages by name. Raises `CommandFailed`, or `GoldspawnError` for a tree without a known manager."""
+def install(tree: Path, names: Sequence[str], *, pool: Pool, log: BuildLog, slowness: float) -> None:
+    """Installs packages by name; those in `pool` are not fetched, and those that are, are kept there.
+
+    Raises `CommandFailed`, or `GoldspawnError` for a tree without a known manager.
+    """
     if not names:
         return
     for program, manager in _MANAGERS.items():
         if (tree / program).exists():
-            manager(tree, names, log, slowness)
+            manager(tree, names, pool, log, slowness)
             return
     raise GoldspawnError(
         "profile.packages: the tree has no package manager that goldspawn knows", hint=f"known: {', '.join(_MANAGERS)}"
     )
 
 
-def _apt(tree: Path, names: Sequence[str], log: BuildLog, slowness: float) -> None:
+def _apt(tree: Path, names: Sequence[str], pool: Pool, log: BuildLog, slowness: float) -> None:
     policy = tree / "usr/sbin/policy-rc.d"
     fresh = not policy.exists()
     if fresh:
@@ -41,13 +49,19 @@ def _apt(tree: Path, names: Sequence[str], log: BuildLog, slowness: float) -> No
     try:
         inside(tree, ["apt-get", "--quiet", *bounded, "--error-on=any", "update"], log=log, timeout=120 * slowness,
                hint="the mirror is bootstrap.mirror in image.toml")  # fmt: skip
-        inside(
-            tree,
-            ["apt-get", "--quiet", *bounded, "--yes", "--no-install-recommends", "-oDpkg::Options::=--force-confnew",
-             "install", "--", *names],
-            log=log,
-            timeout=600 * slowness,
-        )  # fmt: skip
+        install = ["apt-get", "--quiet", *bounded, "--yes", "--no-install-recommends",
+                   "-oDpkg::Options::=--force-confnew", "-oAPT::Keep-Downloaded-Packages=true", "install"]  # fmt: skip
+        with tempfile.TemporaryFile() as told:
+            # By itself apt prints the first digest that it has, which is MD5.
+            asking = [*install, "--print-uris", "-oAcquire::ForceHash=SHA256", "--", *names]
+            inside(tree, asking, log=log, timeout=60 * slowness, stdout=told)
+            told.seek(0)
+            archives = wanted(told.read().decode(errors="replace").splitlines())
+        _from_pool(tree, archives, pool, log)
+        inside(tree, [*install, "--", *names], log=log, timeout=600 * slowness)
+        _to_pool(tree, archives, pool, log)
+        for left in (tree / _ARCHIVES).glob("*.deb"):
+            left.unlink()
     except CommandFailed as error:
         unknown = [name for name in names if f"Unable to locate package {name}" in error.tail]
         if unknown:
@@ -60,5 +74,24 @@ def _apt(tree: Path, names: Sequence[str], log: BuildLog, slowness: float) -> No
             policy.unlink(missing_ok=True)
 
 
-_MANAGERS: dict[str, Callable[[Path, Sequence[str], BuildLog, float], None]] = {"usr/bin/apt-get": _apt}
+def _from_pool(tree: Path, archives: Sequence[Archive], pool: Pool, log: BuildLog) -> None:
+    try:
+        taken = pool.take(archives, tree / _ARCHIVES)
+    except OSError as error:  # what cannot be had here can still be fetched
+        log.line(f"packages: {pool.folder}: {error.strerror}")
+        return
+    size = sum(archive.size for archive in taken) / 1e6
+    log.line(f"packages: {len(taken)} of {len(archives)} were fetched before ({size:.1f} MB)")
+
+
+def _to_pool(tree: Path, archives: Sequence[Archive], pool: Pool, log: BuildLog) -> None:
+    try:
+        kept = pool.keep(archives, tree / _ARCHIVES)
+        if kept:
+            pool.prune()
+    except OSError as error:  # the image has what it needs; the next one fetches it again
+        log.line(f"packages: {pool.folder}: {error.strerror}")
+
+
+_MANAGERS: dict[str, Callable[[Path, Sequence[str], Pool, BuildLog, float], None]] = {"usr/bin/apt-get": _apt}
 """A program whose presence in the tree tells the package manager, and what installs with it."""

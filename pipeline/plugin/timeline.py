@@ -1,0 +1,129 @@
+"""The timeline of a session's images: from pytest's reports to `artifacts/timeline.svg`.
+
+How long each image took is kept as well, for the next run to begin with the longest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pipeline import timeline
+from pipeline.errors import PlaceError
+from pipeline.timeline import Span, State
+
+FILE = "timeline.svg"
+SECONDS = "logs/seconds.json"
+"""A JSON object: the images that were built here, and how long each took the last time, in seconds."""
+
+
+class Clocks:
+    """How far the clocks of other machines are off, seen from when their reports arrive here.
+
+    A report cannot arrive before what it tells of has ended; the quickest one of a worker tells the difference best.
+    """
+
+    def __init__(self) -> None:
+        self._ahead: dict[str, float] = {}
+
+    def heard(self, report: pytest.TestReport) -> None:
+        """Takes note of a report that has just arrived."""
+        if report.start == 0:  # not a worker's own: it died
+            return
+        late = time.time() - report.stop
+        self._ahead[worker(report)] = min(late, self._ahead.get(worker(report), late))
+
+    def here(self, report: pytest.TestReport) -> tuple[float, float]:
+        """When a report's work began and ended, by the clock of this machine (Unix time)."""
+        late = self._ahead.get(worker(report), 0.0)
+        off = late if abs(late) > 1.0 else 0.0  # less is the way of the report, not the clock
+        return report.start + off, report.stop + off
+
+
+def worker(report: pytest.TestReport) -> str:
+    """Which worker of pytest-xdist made a report; a session without any is one."""
+    return str(getattr(report, "worker_id", "") or "this session")
+
+
+def spans(reports: Mapping[str, Sequence[pytest.TestReport]], clocks: Clocks) -> list[Span]:
+    """What was done for each image, stage by stage; what was blocked took no time and is left out.
+
+    A check that was lost with its worker tells no beginning: it lasted from the one before until it was lost.
+    """
+    found: list[Span] = []
+    for image, those in reports.items():
+        stages: dict[str, list[pytest.TestReport]] = {}
+        for report in those:
+            if not getattr(report, "blocked", None) and report.start > 0:
+                stages.setdefault(stage(report.nodeid), []).append(report)
+        before = math.inf
+        for name, ours in stages.items():
+            times = [clocks.here(report) for report in ours]
+            start, stop = min(begun for begun, _ in times), max(ended for _, ended in times)
+            if start == stop and ours[0].failed:
+                start = min(start, before)
+            found.append(Span(image, name, worker(ours[0]), start, stop, _state(ours)))
+            before = stop
+    return found
+
+
+def write(folder: Path, reports: Mapping[str, Sequence[pytest.TestReport]], clocks: Clocks) -> Path | None:
+    """Draws the timeline as `folder/timeline.svg`; None if there is nothing to draw. Raises `PlaceError`."""
+    drawn = spans(reports, clocks)
+    if not drawn:
+        return None
+    path = folder / FILE
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(min(span.start for span in drawn)))
+    took: dict[str, float] = {}
+    for span in drawn:
+        took[span.image] = round(took.get(span.image, 0.0) + span.seconds, 1)
+    title = f"goldspawn: {len(took)} image{'s' if len(took) > 1 else ''}, {when}"
+    try:
+        _replace(path, timeline.draw(drawn, title))
+        _replace(folder / SECONDS, json.dumps({**seconds(folder), **took}, indent=1) + "\n")
+    except OSError as error:
+        raise PlaceError(f"{path}: cannot be written ({error.strerror})") from error
+    return path
+
+
+def seconds(folder: Path) -> dict[str, float]:
+    """How long each image took when it was last built into `folder`; what cannot be read is not known."""
+    with contextlib.suppress(OSError, ValueError):
+        return {str(name): float(took) for name, took in json.loads((folder / SECONDS).read_text()).items()}
+    return {}
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        whole.write_text(text)
+        whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def stage(nodeid: str) -> str:
+    """The stage to which a check belongs, in a word."""
+    file, _, name = nodeid.partition("::")
+    if not file.endswith("image.toml"):
+        return "acceptance"
+    head, _, tail = name.partition("_")
+    return head if tail != "poweroff" else tail
+
+
+def _state(reports: Sequence[pytest.TestReport]) -> State:
+    outcomes = {report.outcome for report in reports}
+    if "failed" in outcomes:
+        return "failed"
+    if "skipped" in outcomes:
+        return "skipped"
+    notes = [str(note) for report in reports for key, note in report.user_properties if key == "goldspawn_note"]
+    return "reused" if any(note.startswith("reused") for note in notes) else "ran"

@@ -1,0 +1,81 @@
+"""Images side by side: what two workers share is made once, and a worker that dies costs its image only."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from pipeline.place import Place
+from tests.conftest import Session, Sessions
+
+TARBALL = '[bootstrap]\nmethod = "tarball"\ntarball = "../root.tar"\n'
+
+MORTAL = """
+import os, signal
+
+def test_lives(): pass
+
+def test_dies(): os.kill(os.getpid(), signal.SIGKILL)
+
+def test_comes_after(): pass
+"""
+
+
+def checks(session: Session, image: str, word: str) -> list[str]:
+    """The checks of an image beside which pytest-xdist printed this word, in order."""
+    found = re.findall(rf"{word} {image}/\S*::(\S+)|{image}/\S*::(\S+) {word}\b", session.output)
+    return list(dict.fromkeys(one or other for one, other in found))
+
+
+def test_two_workers_that_need_one_bootstrap_make_it_once(place: Place, sessions: Sessions) -> None:
+    """And both begin in a dataset where nothing is yet, at the same moment."""
+    tree = sessions.artifacts.parent / "tree"
+    for number in range(2000):
+        file = tree / f"usr/share/{number % 50}/{number}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(number) * 500)
+    subprocess.run(["tar", "--create", f"--file={sessions.images}/root.tar", f"--directory={tree}", "."], check=True)
+    for name in ("one", "other"):
+        sessions.image(name, TARBALL)
+    dataset = f"{place.layout.base}/fresh"
+    subprocess.run(["zfs", "create", "-o", "mountpoint=none", dataset], check=True)
+    try:
+        ended = sessions.run("-n2", f"--dataset={dataset}", "-k", "bootstrap")
+        made = subprocess.run(
+            ["zfs", "list", "-H", "-o", "name", "-d1", "-r", f"{dataset}/bootstrap"], capture_output=True, text=True
+        ).stdout.split()[1:]
+    finally:
+        subprocess.run(["zfs", "destroy", "-r", dataset], check=True)
+    assert ended.status == 0, ended.output
+    assert len(made) == 1, made
+    logs = [(sessions.artifacts / f"logs/{name}.log").read_text() for name in ("one", "other")]
+    assert sorted("tar --extract" in log for log in logs) == [False, True]
+    assert len(re.findall(rf"reused {re.escape(made[0])}@tree", ended.output)) == 1
+
+
+def test_a_worker_that_dies_fails_its_image_and_no_other(place: Place, sessions: Sessions) -> None:
+    sessions.image("mortal", TARBALL, tests=MORTAL)
+    for name in ("second", "third", "fourth"):
+        sessions.image(name, TARBALL, tests="def test_one(): pass\n\ndef test_two(): pass\n")
+    (sessions.images / "root.tar").touch()
+    ended = sessions.run("-n2", "-k", "test_lives or test_dies or test_comes_after or test_one or test_two")
+    assert ended.status == 1
+    assert checks(ended, "mortal", "PASSED") == ["test_lives"], ended.output
+    assert checks(ended, "mortal", "FAILED") == ["test_dies"]
+    assert checks(ended, "mortal", "BLOCKED") == ["test_comes_after"]
+    assert re.search(r"worker gw\d is lost: it died while it was at mortal/test_mortal.py::test_dies", ended.output)
+    for name in ("second", "third", "fourth"):
+        assert checks(ended, name, "PASSED") == ["test_one", "test_two"]
+
+
+def test_the_image_that_takes_longest_begins_first(place: Place, sessions: Sessions) -> None:
+    """How long each takes is known from the run before."""
+    for name in ("a", "b", "c"):
+        sessions.image(name, TARBALL, tests=f"import time\n\ndef test_it(): time.sleep({2 if name == 'c' else 0.1})\n")
+    (sessions.images / "root.tar").touch()
+    sessions.run("-k", "test_it")
+    ended = sessions.run("-n1", "-k", "test_it")
+    assert re.findall(r"PASSED (\w)/test_", ended.output)[0] == "c", ended.output
+    assert ended.status == 0
+    assert Path(sessions.artifacts / "timeline.svg").exists()
