@@ -45,15 +45,20 @@ class Inside:
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
+        # A file that was named by hand is collected whatever `pytest_ignore_collect` says of it.
+        config.args = [arg for arg in config.args if not self._has_nothing(config.invocation_params.dir / _path(arg))]
         terminal = config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None:
             config.pluginmanager.unregister(terminal)
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         """Leaves files alone that have nothing to run here; an image is taken whole, so that its verdict is."""
-        if collection_path.is_dir() or str(collection_path) in self._files:
-            return None
-        return None if image_folder(collection_path) in self._images else True
+        return True if self._has_nothing(collection_path) else None
+
+    def _has_nothing(self, path: Path) -> bool:
+        if path.is_dir() or str(path) in self._files:
+            return False
+        return image_folder(path) not in self._images
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -105,3 +110,8 @@ def _obey() -> None:
         return
     if order.get("order") == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def _path(argument: str) -> str:
+    """The file or folder of what was given on the command line."""
+    return str(argument).split("::", 1)[0]
