@@ -48,6 +48,8 @@ class Entry(NamedTuple):
     target: bytes = b""
     device: tuple[int, int] = (0, 0)
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    modified: int = 0
+    """Time of the last change, in nanoseconds since the epoch: no part of the digest (`tree` says why)."""
 
     def line(self) -> bytes:
         """The entry as a line of the canonical text (see the module)."""

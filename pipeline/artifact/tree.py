@@ -227,7 +227,8 @@ def _entry(
     xattrs: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Entry:
     mode = status.st_mode & 0o7777
-    return Entry(path, kind, mode, status.st_uid, status.st_gid, link, size, sha256, target, device, xattrs)
+    uid, gid, modified = status.st_uid, status.st_gid, status.st_mtime_ns
+    return Entry(path, kind, mode, uid, gid, link, size, sha256, target, device, xattrs, modified)
 
 
 def _xattrs(where: bytes | int, *, follow: bool = False) -> tuple[tuple[bytes, bytes], ...]:
