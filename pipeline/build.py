@@ -31,13 +31,14 @@ LAST_CHECKS = ("machinectl_poweroff", "snapshot")
 @dataclass(frozen=True)
 class Wishes:
     """What the user asked of a run: `artifacts` (folder), `export`, `max_age` of reused work in seconds, and whether
-    to `plan` only: how build cycles would be opened.
+    to `plan` only: how build cycles would be opened. `deltas` are exported beside those that image.toml asks for.
     """
 
     artifacts: Path
     export: bool = True
     max_age: float = 86400.0
     plan: bool = False
+    deltas: tuple[str, ...] = ()
 
 
 @dataclass

@@ -6,7 +6,7 @@ its user properties which stage it ends, from which inputs, and when its package
     BASE/bootstrap/KEY-TIME@tree     a root file system as the distribution leaves it; for Gentoo a clone of that as
                                      well, into which the sets are merged
     BASE/work/IMAGE[@candidate]      the image's tree, a clone of that; sealed when the snapshot is there
-    BASE/golden/IMAGE@VERSION        the same dataset, moved here when it was verified
+    BASE/golden/IMAGE@VERSION        the tree of a verified candidate, grafted onto the version before (see `lineage`)
     BASE/boot/MACHINE                a clone of a candidate that boots
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline import lineage
 from pipeline.errors import PlaceError
 from pipeline.image import Image
 from pipeline.inputs import Keys
@@ -168,22 +169,12 @@ class Workspace:
             self.zfs.destroy(dataset)
 
     def promote(self) -> str:
-        """Makes the candidate the image's golden snapshot, and returns that snapshot's name.
-
-        Its dataset moves from work to golden in place of the one before; its guid stays what it was when it was
-        sealed and verified. Each step leaves a state from which the next run goes on.
-        """
-        dataset, name = self.candidate.split("@")
-        if name == "candidate":
-            version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            self.zfs.rename(self.candidate, f"{dataset}@{version}")
-            self.candidate = f"{dataset}@{version}"
+        """Makes the candidate the image's golden snapshot, and returns that snapshot's name (see `lineage`)."""
         golden = f"{self.place.layout.golden}/{self.image.name}"
-        if dataset != golden:
-            _refuse_foreign(self.zfs, golden)
-            self.zfs.destroy(golden)
-            self.zfs.rename(dataset, golden)
-            self.candidate = f"{golden}@{self.candidate.split('@')[1]}"
+        _refuse_foreign(self.zfs, golden)
+        self.candidate = lineage.advance(self.zfs, self.place, self.candidate, golden, keep=self.image.artifact.keep)
+        with contextlib.suppress(ZfsError):  # another image's tree may stand on it
+            self.zfs.destroy(self.tree)
         self._prune_bootstraps()
         return self.candidate
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.artifact import tree
 from pipeline.errors import PlaceError
-from pipeline.graft import BLOCK, Step, graft, plan
+from pipeline.graft import BLOCK, Step, act, graft, plan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and capabilities need root")
 
@@ -27,7 +27,8 @@ ACL = bytes.fromhex("0200000001000600ffffffff020004000700000004000400ffffffff100
 def grow(root: Path, dice: random.Random) -> None:
     """A random tree: names from a small stock, so that two of them have many in common."""
     root.mkdir()
-    folders, files = [root], []
+    folders: list[Path] = [root]
+    files: list[Path] = []
     for _ in range(dice.randint(0, 40)):
         path = dice.choice(folders) / dice.choice(NAMES)
         if os.path.lexists(path):
@@ -216,10 +217,4 @@ def test_what_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     steps = plan(list(tree.entries(onto)), list(tree.entries(clean)))
     (clean / "file").unlink()
     with pytest.raises(PlaceError, match=r"^graft: patch f file: No such file or directory$"):
-        graft_steps(steps, clean, onto)
-
-
-def graft_steps(steps: list[Step], clean: Path, onto: Path) -> None:
-    from pipeline.graft import act
-
-    act(steps, clean, onto)
+        act(steps, clean, onto)
