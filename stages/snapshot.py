@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.artifact import receive
+from pipeline.artifact.room import size
 from pipeline.build import Build
 from pipeline.export import export
 from pipeline.plugin.verdict import Outcome, verdicts
@@ -25,7 +26,10 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
             return golden
         made = export(build, golden, checks)
         where = build.wishes.artifacts / build.image.name
-        build.notes["snapshot"] = f"{golden} ({made.stream.size / 1e6:.0f} MB)"
+        sizes = [f"{made.stream.size / 1e6:.0f} MB"]
+        sizes += [f"{size(delta.size)} from {delta.origin.image} {delta.origin.version}" for delta in made.deltas]
+        told = [f"{golden} ({', '.join(sizes)})", build.notes.pop("deltas", "")]
+        build.notes["snapshot"] = "; ".join(filter(None, told))
         build.notes["exported"] = "\n".join(receive.lines(made, where))
     return golden
 

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.appliance.store import default_cache
 from pipeline.build import Build, Wishes
+from pipeline.deltas import KINDS
 from pipeline.errors import InputError
 from pipeline.place import Choice, choose
 from pipeline.tarball import INSIDE
@@ -37,6 +38,12 @@ OPTIONS = (
     Option("dataset", str, "ZFS dataset to build in (default: a file-backed pool of goldspawn's own)", None, "NAME"),
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
+    Option(
+        "deltas",
+        list,
+        "beside what image.toml asks for, export what changed since: previous (version) or base (image); repeatable",
+        metavar="SINCE",
+    ),
     Option("plan", bool, "show how build cycles would be opened, and merge nothing", False),
     Option(
         "max-age", float, "hours for which fetched packages are reused; 0 starts from nothing (default: 24)", 24.0, "H"
@@ -104,6 +111,8 @@ def _resolve(config: pytest.Config) -> Settings:
         values[option.name] = given if given is not None else table.get(option.name, option.default)
     if not values["max-age"] >= 0:  # not a number, as well
         raise InputError(f"max-age = {values['max-age']:g}: expected hours, 0 or more")
+    if strange := sorted(set(values["deltas"] or ()) - set(KINDS)):
+        raise InputError(f'deltas = "{strange[0]}": expected "previous" or "base"')
     base = config.invocation_params.dir
     return Settings(
         images=tuple((base / folder).resolve() for folder in values["images"] or ()),
@@ -115,6 +124,7 @@ def _resolve(config: pytest.Config) -> Settings:
             export=not values["no-export"],
             plan=values["plan"],
             max_age=values["max-age"] * 3600.0,
+            deltas=tuple(values["deltas"] or ()),
         ),
     )
 
