@@ -38,7 +38,7 @@ class Wishes:
     within which `limits` the cache is kept.
 
     `shared` is the folder for what all images of a place share. `taken` is why the world was not looked at, if that was
-    the wish: "frozen" or "offline".
+    the wish: "frozen" or "offline". `deltas` are exported beside those that image.toml asks for.
     """
 
     artifacts: Path
@@ -46,6 +46,7 @@ class Wishes:
     export: bool = True
     policy: Policy = field(default_factory=Policy)
     plan: bool = False
+    deltas: tuple[str, ...] = ()
     reverify: bool = False
     bisect: bool = False
     limits: Limits = field(default_factory=Limits)

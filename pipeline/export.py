@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from pipeline.artifact import folder, manifest, packages, receive, stream, tree
+from pipeline import deltas, sending
+from pipeline.artifact import folder, index, manifest, packages, receive, shelf, stream, tree
 from pipeline.build import Build
 from pipeline.command import output
 from pipeline.machine import settings_file
@@ -35,35 +36,43 @@ class Check(Protocol):
 
 
 def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Manifest:
-    """Writes `artifacts/NAME/` from a golden snapshot: stream, manifest, digest, settings, logs, and how to receive it.
+    """Writes `artifacts/NAME/` from a golden snapshot: streams, manifest, index, settings, logs, and how to receive it.
 
-    The snapshot is held meanwhile. Raises `PlaceError` when there is no room or no right to write; the artifact of
-    an earlier build then stays as it is.
+    The deltas of earlier versions stay in it, as many as `artifact.keep` says. Why a delta that was asked for could not
+    be made is left in `build.notes["deltas"]`. The snapshot is held meanwhile. Raises `PlaceError` when there is no
+    room or no right to write; the artifact of an earlier build then stays as it is.
     """
     image, zfs = build.image, build.zfs
     artifacts = build.wishes.artifacts
+    target = artifacts / image.name
     folder.sweep(artifacts, image.name)
-    expected = int(output(["zfs", "send", "-nPLce", snapshot]).stdout.split("size\t")[-1].split()[0])
+    starts, lacking = deltas.wanted(build, snapshot, target)
+    build.notes["deltas"] = "; ".join(map(str, lacking))
+    for one in lacking:
+        build.log.line(f"export: {one}")
+    expected = sending.estimate(zfs, snapshot)
     folder.check_room(artifacts, expected)
     version = snapshot.split("@")[1]
-    with zfs.held(snapshot, "goldspawn-export"), folder.publishing(artifacts / image.name) as partial:
+    with zfs.held(snapshot, "goldspawn-export"), folder.publishing(target) as partial:
         told = next(entry for entry in zfs.entries(snapshot, depth=0)).properties
         contents, listed = _contents(build, snapshot, told.get(_MARK))
         file = f"{image.name}-{version}.zfs"
         build.log.line(f"export: {file}, about {expected / 1e6:.0f} MB")
         written = stream.write(
-            lambda descriptor: zfs.send(snapshot, descriptor),
+            lambda descriptor: sending.send(zfs, snapshot, descriptor),
             partial / file,
             on_progress=lambda done: build.show(f"{done / 1e6:.0f} of about {expected / 1e6:.0f} MB"),
             expected=expected,
         )
+        guid = zfs.get(snapshot, "guid")
+        changes = _deltas(build, snapshot, starts, shelf.again(target, guid), target, partial)
         kind, _, accelerator = build.place.name.partition(" (")
         made = manifest.Manifest(
             image=image.name,
             version=version,
             time=datetime.now(UTC),
             input_hash=build.keys.candidate,
-            snapshot=manifest.Snapshot(snapshot, zfs.get(snapshot, "guid")),
+            snapshot=manifest.Snapshot(snapshot, guid),
             stream=manifest.Stream(file, written.size, written.sha256, written.features),
             versions=_versions(zfs.version()),
             place=manifest.Place(cast(Literal["native", "appliance"], kind), accelerator.rstrip(")") or "none"),
@@ -75,16 +84,40 @@ def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Man
             packages=listed,
             receive=receive.command(image.name, file),
             cycles=json.loads(told["cycles"]) if "cycles" in told else None,
+            deltas=changes,
             world=_world(build, told.get("world", "")),
             verified=datetime.fromtimestamp(build.verdict.time if build.verdict is not None else time.time(), UTC),
         )
         made.save(partial)
-        receive.save(made, partial)
+        everything = index.of({**shelf.carry(target, partial, made, image.artifact.keep), manifest.FILE: made}, partial)
+        everything.save(partial)
+        receive.save(made, everything, partial)
         (partial / f"{image.name}.nspawn").write_text(settings_file(image))
         (partial / "journal.log").write_text(build.journal)
         if build.log.path is not None:
             shutil.copyfile(build.log.path, partial / "build.log")
     return made
+
+
+def _deltas(
+    build: Build,
+    snapshot: str,
+    starts: Sequence[manifest.Origin],
+    before: Sequence[manifest.Delta],
+    old: Path,
+    new: Path,
+) -> tuple[manifest.Delta, ...]:
+    """The deltas to a snapshot: those that an earlier export of it left (`before`), and those that are wanted now."""
+    kept = [delta for delta in before if shelf.take(delta, old, new)]
+    there = {delta.origin.guid for delta in kept}
+    written = []
+    for start in starts:
+        if start.guid not in there:
+            build.log.line(f"export: delta from {start.image} {start.version}")
+            written.append(
+                deltas.write(build, snapshot, start, new, on_progress=lambda done: build.show(f"{done / 1e6:.1f} MB"))
+            )
+    return (*kept, *written)
 
 
 def _contents(build: Build, snapshot: str, known: str | None) -> tuple[manifest.Tree, tuple[manifest.Package, ...]]:
@@ -94,11 +127,10 @@ def _contents(build: Build, snapshot: str, known: str | None) -> tuple[manifest.
         listed = tuple(manifest.Package(*package) for package in packages.installed(root))
         if known is None:
             build.log.line("export: digest of the file tree")
-            digest = tree.digest(root)
-            known = f"{digest.sha256}:{digest.entries}:{digest.bytes}"
+            known = str(tree.digest(root))
             zfs.mark(snapshot, {_MARK: known})
-    sha256, entries, size = known.split(":")
-    return manifest.Tree(sha256, int(entries), int(size)), listed
+    digest = tree.TreeDigest.read(known)
+    return manifest.Tree(digest.sha256, digest.entries, digest.bytes), listed
 
 
 def _world(build: Build, text: str) -> manifest.World:

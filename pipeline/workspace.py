@@ -7,7 +7,7 @@ came.
     BASE/bootstrap/KEY-TIME@tree     a layer: a root file system as the distribution leaves it; a clone of that, into
                                      which Gentoo's sets are merged; and a clone of either with the image's packages
     BASE/work/IMAGE[@candidate]      the image's tree, a clone of the last layer; sealed when the snapshot is there
-    BASE/golden/IMAGE@VERSION        the same dataset, moved here when it was verified
+    BASE/golden/IMAGE@VERSION        the tree of a verified candidate, grafted onto the version before (see `lineage`)
     BASE/boot/MACHINE                a clone of a candidate that boots
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline import lineage
 from pipeline.errors import PlaceError
 from pipeline.image import Image
 from pipeline.inputs import Keys
@@ -178,22 +179,12 @@ class Workspace:
             self.zfs.destroy(dataset)
 
     def promote(self) -> str:
-        """Makes the candidate the image's golden snapshot, and returns that snapshot's name.
-
-        Its dataset moves from work to golden in place of the one before; its guid stays what it was when it was
-        sealed and verified. Each step leaves a state from which the next run goes on.
-        """
-        dataset, name = self.candidate.split("@")
-        if name == "candidate":
-            version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            self.zfs.rename(self.candidate, f"{dataset}@{version}")
-            self.snapshots["candidate"] = f"{dataset}@{version}"
+        """Makes the candidate the image's golden snapshot, and returns that snapshot's name (see `lineage`)."""
         golden = f"{self.place.layout.golden}/{self.image.name}"
-        if dataset != golden:
-            _refuse_foreign(self.zfs, golden)
-            self._retire(golden)
-            self.zfs.rename(dataset, golden)
-            self.snapshots["candidate"] = f"{golden}@{self.candidate.split('@')[1]}"
+        _refuse_foreign(self.zfs, golden)
+        keep = self.image.artifact.keep
+        self.snapshots["candidate"] = lineage.advance(self.zfs, self.place, self.candidate, golden, keep=keep)
+        self._retire(self.tree)
         self._prune_bootstraps()
         return self.candidate
 
@@ -285,7 +276,7 @@ def open_workspace(
         _sweep(image, place, zfs)
         entries = [entry for name in _origins(place, image) for entry in zfs.entries(name)]
         start = plan(entries, keys, policy, now=time.time(), moved=moved)
-        if start.snapshot:  # nobody prunes what this build stands on
+        if start.stage in LAYERS:  # nobody prunes what this build stands on
             locks.enter_context(zfs.held(start.snapshot, f"goldspawn-{os.getpid()}-{image.name}"))
         return Workspace(image, place, keys, zfs, start, locks)
     except BaseException:

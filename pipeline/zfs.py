@@ -1,4 +1,4 @@
-"""Datasets, snapshots, clones and streams. Knows nothing of images.
+"""Datasets, snapshots and clones. Knows nothing of images; streams are in `pipeline.sending`.
 
 What `libzfs_core` (pyzfs) can do goes through it; mounting, listing with the source of a property, and pools go
 through the `zfs` and `zpool` commands, here and nowhere else. Each act is logged as the command that would do it
@@ -24,7 +24,7 @@ PREFIX = "org.goldspawn:"
 """Prefix of our user properties (zfsprops(7): a module prefix with a colon)."""
 
 MARKS = (
-    "owner", "stage", "inputs", "reads", "made", "world", "current", "cycles", "tree", "verdict", "process",
+    "owner", "stage", "inputs", "reads", "made", "world", "current", "cycles", "tree", "verdict", "process", "began",
 )  # fmt: skip
 """All of our user properties, without the prefix."""
 
@@ -71,33 +71,33 @@ class Zfs:
         self.log = log
 
     def exists(self, name: str) -> bool:
-        return bool(_lzc().lzc_exists(name.encode()))
+        return bool(lzc().lzc_exists(name.encode()))
 
     def create(self, name: str, *, properties: Mapping[str, str] = {}, marks: Mapping[str, str] = {}) -> None:
         """Creates a filesystem, unmounted; `properties` are native ones as zfs(8) takes them, `marks` our own."""
         wanted = {**properties, **_prefixed(marks)}
         self.log.command(["zfs", "create", "-u", *_options(wanted), name])
-        with _explained("create", name):
-            _lzc().lzc_create(name.encode(), props=_encoded(wanted))
+        with explained("create", name):
+            lzc().lzc_create(name.encode(), props=_encoded(wanted))
 
     def snapshot(self, name: str, *, marks: Mapping[str, str] = {}) -> None:
         self.log.command(["zfs", "snapshot", *_options(_prefixed(marks)), name])
-        with _explained("snapshot", name):
-            _lzc().lzc_snapshot([name.encode()], props=_encoded(_prefixed(marks)))
+        with explained("snapshot", name):
+            lzc().lzc_snapshot([name.encode()], props=_encoded(_prefixed(marks)))
 
     def clone(
         self, origin: str, name: str, *, properties: Mapping[str, str] = {}, marks: Mapping[str, str] = {}
     ) -> None:
         wanted = {**properties, **_prefixed(marks)}
         self.log.command(["zfs", "clone", *_options(wanted), origin, name])
-        with _explained("clone", name):
-            _lzc().lzc_clone(name.encode(), origin.encode(), props=_encoded(wanted))
+        with explained("clone", name):
+            lzc().lzc_clone(name.encode(), origin.encode(), props=_encoded(wanted))
 
     def rollback(self, snapshot: str) -> None:
         """Returns a filesystem to a snapshot of its own, the newest one."""
         self.log.command(["zfs", "rollback", snapshot])
-        with _explained("rollback", snapshot):
-            _lzc().lzc_rollback_to(snapshot.split("@")[0].encode(), snapshot.encode())
+        with explained("rollback", snapshot):
+            lzc().lzc_rollback_to(snapshot.split("@")[0].encode(), snapshot.encode())
 
     def rename(self, old: str, new: str) -> None:
         """Renames a dataset or a snapshot (for a snapshot, `new` is its whole new name)."""
@@ -124,15 +124,15 @@ class Zfs:
         reraise=True,
     )
     def _destroy(self, name: str) -> None:
-        lzc = _lzc()
-        with _explained("destroy", name):
+        core = lzc()
+        with explained("destroy", name):
             if "@" in name:
-                lzc.lzc_destroy_snaps([name.encode()], False)
+                core.lzc_destroy_snaps([name.encode()], False)
                 return
             snapshots = [entry.name for entry in self.entries(name, depth=1) if entry.kind == "snapshot"]
             if snapshots:
-                lzc.lzc_destroy_snaps([snapshot.encode() for snapshot in snapshots], False)
-            lzc.lzc_destroy(name.encode())
+                core.lzc_destroy_snaps([snapshot.encode() for snapshot in snapshots], False)
+            core.lzc_destroy(name.encode())
 
     def entries(self, name: str, *, depth: int | None = None) -> list[Entry]:
         """The dataset itself and all below it, snapshots included, with our marks; [] where there is none.
@@ -214,29 +214,15 @@ class Zfs:
         finally:
             unmount(where, log=self.log)
 
-    def send(self, snapshot: str, fd: int, *, origin: str | None = None) -> None:
-        """Writes a snapshot's stream into a file descriptor: compressed blocks, large blocks, embedded data.
-
-        The stream carries no properties. Blocks until all is sent; raises `ZfsError`, or the error of the reader.
-        """
-        self.log.command(["zfs", "send", "-Lce", *(["-i", origin] if origin else []), snapshot])
-        with _explained("send", snapshot):
-            _lzc().lzc_send(
-                snapshot.encode(),
-                origin.encode() if origin else None,
-                fd,
-                ["large_blocks", "embedded_data", "compress"],
-            )
-
     @contextlib.contextmanager
     def held(self, snapshot: str, tag: str) -> Iterator[None]:
         """Keeps a snapshot from being destroyed while the block runs; the hold goes with this process (kill -9 too)."""
-        lzc = _lzc()
+        core = lzc()
         cleanup = os.open("/dev/zfs", os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
         try:
             self.log.command(["zfs", "hold", tag, snapshot])
-            with _explained("hold", snapshot):
-                lzc.lzc_hold({snapshot.encode(): tag.encode()}, cleanup)
+            with explained("hold", snapshot):
+                core.lzc_hold({snapshot.encode(): tag.encode()}, cleanup)
             yield
         finally:
             os.close(cleanup)
@@ -300,7 +286,8 @@ def _mounts() -> list[tuple[str, Path]]:
     return [(line[0], Path(line[1].encode().decode("unicode_escape"))) for line in lines if line[2] == "zfs"][::-1]
 
 
-def _lzc() -> ModuleType:
+def lzc() -> ModuleType:
+    """The module libzfs_core. Raises `PlaceError` if this machine has none."""
     try:
         import libzfs_core  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
@@ -314,7 +301,8 @@ def _lzc() -> ModuleType:
 
 
 @contextlib.contextmanager
-def _explained(act: str, name: str) -> Iterator[None]:
+def explained(act: str, name: str) -> Iterator[None]:
+    """Turns what libzfs_core raises in the block into a `ZfsError` about `zfs ACT NAME`."""
     from libzfs_core.exceptions import MultipleOperationsFailure, ZFSError
 
     try:

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from pipeline.artifact import receive
-from pipeline.artifact.verify import is_of
+from pipeline.artifact.room import size
+from pipeline.artifact.verify import current
 from pipeline.build import Build
 from pipeline.cache import clear
 from pipeline.export import export
@@ -34,11 +35,15 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
         if not build.wishes.export:
             build.notes["snapshot"] = f"{golden}; not exported, as asked"
             return golden
-        if build.verdict is not None and is_of(where, build.zfs.get(golden, "guid")):
+        known = current(where, build.zfs.get(golden, "guid"))
+        if build.verdict is not None and known is not None and set(build.wishes.deltas) <= known:
             build.notes["snapshot"] = f"{golden}; {where} is of this snapshot, and whole"
             return golden
         made = export(build, golden, passed.checks)
-        build.notes["snapshot"] = f"{golden} ({made.stream.size / 1e6:.0f} MB)"
+        sizes = [f"{made.stream.size / 1e6:.0f} MB"]
+        sizes += [f"{size(delta.size)} from {delta.origin.image} {delta.origin.version}" for delta in made.deltas]
+        told = [f"{golden} ({', '.join(sizes)})", build.notes.pop("deltas", "")]
+        build.notes["snapshot"] = "; ".join(filter(None, told))
         build.notes["exported"] = "\n".join(receive.lines(made, where))
     return golden
 

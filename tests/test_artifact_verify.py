@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pipeline.artifact import manifest, receive, stream, verify
+from pipeline.artifact import index, manifest, receive, stream, verify
 from pipeline.errors import InputError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -47,7 +47,9 @@ def made(folder: Path, guid: int = GUID, *, file: str = "image-1.zfs") -> manife
         receive=receive.command("image", file),
     )
     result.save(folder)
-    receive.save(result, folder)
+    listed = index.of({manifest.FILE: result}, folder)
+    listed.save(folder)
+    receive.save(result, listed, folder)
     return result
 
 
@@ -146,8 +148,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "manifest.json: Invalid JSON: EOF while parsing",
     ),
     "a manifest of a later version": (
-        _edit("schema_version", 2),
-        "manifest.json: schema_version: Input should be 1",
+        _edit("schema_version", 3),
+        "manifest.json: schema_version: Input should be 1 or 2",
     ),
     "an unknown key": (_edit("stream.colour", "red"), "manifest.json: stream.colour: Unexpected keyword argument"),
     "a path out of the folder": (

@@ -81,7 +81,7 @@ def test_data_of_equal_files_is_equal_and_fit_for_json(tmp_path: Path) -> None:
     [
         ('[profile]\npakages = ["x"]', 'profile.pakages: unknown key; did you mean "packages"?'),
         ('packages = ["x"]', 'packages: unknown key; did you mean "profile.packages"?'),
-        ("[artifact]\nzzz = 1", "artifact.zzz: unknown key; known here: compression"),
+        ("[artifact]\nzzz = 1", "artifact.zzz: unknown key; known here: compression, deltas, keep"),
         (
             '[[profile.users]]\nname = "a"\nshel = "/bin/sh"',
             'profile.users[0].shel: unknown key; did you mean "shell"?',

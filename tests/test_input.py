@@ -164,6 +164,7 @@ def test_mistakes_in_pyproject_are_named_with_file_and_key_all_at_once(sessions:
         ("max-age = -1", "max-age = -1: expected hours, 0 or more"),
         ("max-age = nan", "max-age = nan: expected hours, 0 or more"),
         ('where = "nonsense"', 'where = "nonsense": expected "auto", "native" or "appliance"'),
+        ('deltas = ["last"]', 'deltas = "last": expected "previous" or "base"'),
         ("where", "pyproject.toml: "),
     ],
 )

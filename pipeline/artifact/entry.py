@@ -48,6 +48,11 @@ class Entry(NamedTuple):
     target: bytes = b""
     device: tuple[int, int] = (0, 0)
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    modified: int = 0
+    """Time of the last change of the contents, in nanoseconds since the epoch: no part of the digest (see `tree`)."""
+    inode: int = 0
+    changed: int = 0
+    """Time of the last change of anything, in nanoseconds since the epoch, which nobody can set: no part of it, too."""
 
     def line(self) -> bytes:
         """The entry as a line of the canonical text (see the module)."""

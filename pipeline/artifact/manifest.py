@@ -17,10 +17,10 @@ from pipeline.artifact.room import refused
 from pipeline.errors import InputError
 
 FILE = "manifest.json"
-SCHEMA: Literal[1] = 1
-"""Grows when an old reader would misunderstand a new file."""
+SCHEMA: Literal[1, 2] = 2
+"""Grows when an old reader would misunderstand a new file; 2 added `deltas`. Files of all earlier versions are read."""
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", populate_by_name=True)
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
@@ -51,6 +51,37 @@ class Stream:
     size: Bytes
     sha256: Sha256
     features: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Origin:
+    """What a delta starts from: the snapshot with this guid, which the receiver has to have.
+
+    Of kind `previous` it is an earlier version in the dataset that takes the delta, of kind `base` that of another
+    image, anywhere in the pool: what is received then is a clone of it.
+    """
+
+    kind: Literal["previous", "base"]
+    image: Name
+    version: str
+    guid: Guid
+    snapshot: Annotated[str, Field(description="Its name in the pool that the delta was made in")]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Delta:
+    """A stream of what changed since another snapshot, in a file beside the manifest."""
+
+    file: Name
+    size: Bytes
+    sha256: Sha256
+    features: tuple[str, ...]
+    origin: Annotated[Origin, Field(alias="from")]
+    receive: Annotated[str, Field(description="The command that takes it in; ZFS refuses it onto a machine that ran")]
+    beside: Annotated[
+        str | None,
+        Field(description="The command that takes it in beside a machine that ran, as another one; none is lost"),
+    ] = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -145,12 +176,15 @@ class Manifest:
     verified: Annotated[
         AwareDatetime | None, Field(description="When the checks passed; an unchanged snapshot is not booted again")
     ] = None
-    schema_version: Literal[1] = SCHEMA
+    deltas: Annotated[
+        tuple[Delta, ...], Field(description="Streams of changes that lead to this version; more are in index.json")
+    ] = ()
+    schema_version: Literal[1, 2] = SCHEMA
 
-    def save(self, folder: Path) -> Path:
-        """Writes `manifest.json` into `folder`; returns its path. Raises `PlaceError` if that cannot be done."""
-        path = folder / FILE
-        data = _MANIFEST.dump_python(self, mode="json")
+    def save(self, folder: Path, name: str = FILE) -> Path:
+        """Writes the manifest into `folder`; returns its path. Raises `PlaceError` if that cannot be done."""
+        path = folder / name
+        data = _MANIFEST.dump_python(self, mode="json", by_alias=True)
         order = {"schema_version": data.pop("schema_version"), **data}
         try:
             path.write_text(json.dumps(order, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

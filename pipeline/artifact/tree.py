@@ -30,7 +30,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,25 +51,51 @@ class TreeDigest:
     entries: int
     bytes: int
 
+    def __str__(self) -> str:
+        """In one word, as a user property of a snapshot holds it; `TreeDigest.read` takes it."""
+        return f"{self.sha256}:{self.entries}:{self.bytes}"
+
+    @classmethod
+    def read(cls, word: str) -> TreeDigest:
+        sha256, count, size = word.split(":")
+        return cls(sha256, int(count), int(size))
+
 
 def digest(root: Path) -> TreeDigest:
     """The digest of the tree at `root`. Raises `PlaceError` where something cannot be read."""
+    return digest_of(entries(root))
+
+
+def digest_of(listed: Iterable[Entry]) -> TreeDigest:
+    """The digest of a tree whose entries were listed, in canonical order."""
     whole = hashlib.sha256(FORMAT)
     count = size = 0
-    for entry in entries(root):
+    for entry in listed:
         whole.update(entry.line())
         count += 1
         size += entry.size
     return TreeDigest(whole.hexdigest(), count, size)
 
 
-def entries(root: Path) -> Iterator[Entry]:
-    """All entries of the tree at `root`, in canonical order. Raises `PlaceError` where something cannot be read."""
+def entries(root: Path, *, contents: bool = True) -> Iterator[Entry]:
+    """All entries of the tree at `root`, in canonical order. Raises `PlaceError` where something cannot be read.
+
+    Without `contents` files are not read: their `sha256` is "".
+    """
     try:
-        yield from _Walk(os.fsencode(root)).run()
+        yield from _Walk(os.fsencode(root), contents).run()
     except OSError as error:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(root)
         raise PlaceError(f"the tree at {root} cannot be read: {os.path.normpath(name)}: {error.strerror}") from error
+
+
+def sha256(root: Path, entry: Entry) -> str:
+    """The digest of a file's contents, by its entry. Raises `OSError`."""
+    descriptor = os.open(os.path.join(os.fsencode(root), entry.path), _OPEN)  # noqa: PTH118  # bytes are no Path
+    try:
+        return _contents(descriptor, entry.size)[1]
+    finally:
+        os.close(descriptor)
 
 
 def differences(a: Path, b: Path) -> list[str]:
@@ -125,10 +151,11 @@ class _Walk:
     file is opened by its name once, and all else (status, attributes, contents) is asked of the descriptor.
     """
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, contents: bool) -> None:
         # The dot has an automount (a snapshot below .zfs/snapshot) mounted before it is asked for anything: its bare
         # name would tell of the empty directory that waits there.
         self.root = root + b"/."
+        self.contents = contents
         self.device = -1
         self.first_names: dict[tuple[int, int], bytes] = {}
         self.noatime = os.O_NOATIME
@@ -168,7 +195,7 @@ class _Walk:
             if status.st_nlink > 1 and (first := self.first(status, path)) is not None:
                 return _entry(path, "f", status, link=first)
             xattrs = _xattrs(descriptor)
-            size, sha256 = _contents(descriptor, status.st_size)
+            size, sha256 = _contents(descriptor, status.st_size) if self.contents else (status.st_size, "")
             return _entry(path, "f", status, size=size, sha256=sha256, xattrs=xattrs)
         except OSError as error:
             error.filename = name
@@ -227,7 +254,8 @@ def _entry(
     xattrs: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Entry:
     mode = status.st_mode & 0o7777
-    return Entry(path, kind, mode, status.st_uid, status.st_gid, link, size, sha256, target, device, xattrs)
+    owner, times = (status.st_uid, status.st_gid), (status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+    return Entry(path, kind, mode, *owner, link, size, sha256, target, device, xattrs, *times)
 
 
 def _xattrs(where: bytes | int, *, follow: bool = False) -> tuple[tuple[bytes, bytes], ...]:

@@ -7,8 +7,11 @@ and on a flipped bit (facts/zfs.md). The manifest's size and digest find both, i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.artifact import index
+from pipeline.artifact.index import Stream
 from pipeline.artifact.manifest import FILE, Manifest, load
 from pipeline.artifact.receive import SUMS, sums
 from pipeline.artifact.room import size
@@ -19,51 +22,74 @@ _BLOCK = 1 << 20
 
 
 def check(folder: Path) -> Manifest:
-    """Compares the stream in `folder` with its manifest; returns the manifest if all is well.
+    """Compares all streams in `folder` with its manifest and its index; returns the manifest if all is well.
 
-    Raises `InputError` if there is no manifest, or a broken one, and `CheckFailed`, in one line, if the stream is
+    Raises `InputError` if there is no manifest, or a broken one, and `CheckFailed`, in one line, if a stream is
     missing, cut off, changed, or another one.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no directory", hint="name an artifact's folder, e.g. artifacts/web1")
     manifest = load(folder)
-    path = folder / manifest.stream.file
-    try:
-        _check_stream(path, manifest)
-        _check_sums(folder / SUMS, manifest)
-    except FileNotFoundError as error:
-        others = ", ".join(sorted(other.name for other in folder.glob("*.zfs")))
-        raise CheckFailed(
-            f"{path} is missing" + (f": {FILE} is about that file, and not about {others}" if others else "")
-        ) from error
-    except OSError as error:
-        raise CheckFailed(f"{error.filename or path} cannot be read: {error.strerror}") from error
+    for stream in streams(folder, manifest):
+        path = folder / stream.file
+        try:
+            _check_stream(path, stream)
+            _check_sums(folder / SUMS, stream)
+        except FileNotFoundError as error:
+            others = ", ".join(sorted(other.name for other in folder.glob("*.zfs") if other.name != stream.file))
+            raise CheckFailed(
+                f"{path} is missing" + (f": {FILE} is about that file, and not about {others}" if others else "")
+            ) from error
+        except OSError as error:
+            raise CheckFailed(f"{error.filename or path} cannot be read: {error.strerror}") from error
     return manifest
 
 
-def is_of(folder: Path, guid: str) -> bool:
-    """Whether the artifact in `folder` is of the snapshot with this guid: by its manifest and the stream's size."""
+def current(folder: Path, guid: str) -> set[str] | None:
+    """The kinds of deltas in `folder`, if its artifact is of the snapshot with this guid; else None.
+
+    Goes by the manifest and the sizes of its streams: quick, and no proof that they are what they were.
+    """
     try:
         manifest = load(folder)
-        return manifest.snapshot.guid == guid and (folder / manifest.stream.file).stat().st_size == manifest.stream.size
+        whole = all((folder / one.file).stat().st_size == one.size for one in index.streams(manifest))
     except (InputError, OSError):
-        return False
+        return None
+    return {one.origin.kind for one in manifest.deltas} if whole and manifest.snapshot.guid == guid else None
 
 
-def _check_stream(path: Path, manifest: Manifest) -> None:
-    expected = manifest.stream
+def streams(folder: Path, manifest: Manifest) -> Iterator[Stream]:
+    """The streams that must be there, the full one first: those of the manifest, and what else the index names.
+
+    Raises `CheckFailed`, after those of the manifest, if the index does not name them.
+    """
+    own = index.streams(manifest)
+    yield from own
+    if (folder / index.FILE).exists():  # else made before there were any
+        listed = index.load(folder).streams
+        for stream in own:
+            if stream not in listed:
+                raise CheckFailed(f"{folder / index.FILE} and {FILE} disagree about {stream.file}")
+        yield from (stream for stream in listed if stream not in own)
+
+
+def _check_stream(path: Path, expected: Stream) -> None:
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         there = path.stat().st_size
         beginning = file.read(HEADER_BYTES)
         if there >= HEADER_BYTES:
             try:
-                guid = header(beginning).guid
+                told = header(beginning)
             except InputError as error:
                 raise CheckFailed(f"{path} is damaged: {error}") from error
-            if guid != int(manifest.snapshot.guid):
+            if told.guid != int(expected.guid):
                 raise CheckFailed(
-                    f"{path} is the stream of another snapshot: guid {guid}, {FILE} says {manifest.snapshot.guid}"
+                    f"{path} is the stream of another snapshot: guid {told.guid}, {FILE} says {expected.guid}"
+                )
+            if told.from_guid != int(expected.from_guid or 0):
+                raise CheckFailed(
+                    f"{path} starts from another snapshot: guid {told.from_guid}, {FILE} says {expected.from_guid or 0}"
                 )
         if there < expected.size:
             raise CheckFailed(f"{path} is {expected.size - there} bytes short: the copy is incomplete")
@@ -79,9 +105,9 @@ def _check_stream(path: Path, manifest: Manifest) -> None:
         )
 
 
-def _check_sums(path: Path, manifest: Manifest) -> None:
-    if path.exists() and sums(manifest) not in path.read_text(encoding="utf-8", errors="replace"):
-        raise CheckFailed(f"{path} and {FILE} disagree about {manifest.stream.file}")
+def _check_sums(path: Path, stream: Stream) -> None:
+    if path.exists() and sums([stream]) not in path.read_text(encoding="utf-8", errors="replace"):
+        raise CheckFailed(f"{path} and {FILE} disagree about {stream.file}")
 
 
 def summary(manifest: Manifest) -> str:
@@ -96,6 +122,7 @@ def summary(manifest: Manifest) -> str:
         ("snapshot", f"{manifest.snapshot.name}, guid {manifest.snapshot.guid}"),
         ("stream", f"{manifest.stream.file}, {size(manifest.stream.size)}"),
         ("sha256", manifest.stream.sha256),
+        *(("delta", f"{one.file}, {size(one.size)}, from {one.origin.version}") for one in manifest.deltas),
         ("needs", ", ".join(manifest.stream.features) or "no pool features"),
         ("checks", f"{counts}, in {seconds:.0f} s"),
         ("tree", f"{manifest.tree.entries} entries, {size(manifest.tree.bytes)}, {manifest.tree.sha256}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
@@ -138,6 +138,17 @@ class Artifact:
     compression: Annotated[
         Compression, Field(description="Compression of the dataset and of its stream (zfsprops(7)).")
     ] = "zstd"  # fmt: skip
+    deltas: Annotated[
+        tuple[Literal["previous", "base"], ...],
+        unique("delta"),
+        Field(
+            description="Streams of changes beside the full one: from the `previous` version, from the image that it "
+            "is built on (`base`)."
+        ),
+    ] = ()
+    keep: Annotated[
+        Count, Field(description="How many versions' deltas are kept in the artifact's folder, the newest included.")
+    ] = 5
 
 
 def _method(value: object) -> str | None:

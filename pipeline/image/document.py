@@ -72,6 +72,8 @@ timeout = 60
 
 [artifact]
 compression = "zstd-3"
+deltas = ["previous"]
+keep = 5
 """
 """A file in which every section stands; a test reads it."""
 

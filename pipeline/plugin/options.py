@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.appliance.store import default_cache
 from pipeline.build import Build, Wishes
+from pipeline.deltas import KINDS
 from pipeline.errors import InputError
 from pipeline.place import Choice, choose
 from pipeline.prune import Limits
@@ -42,6 +43,12 @@ OPTIONS = (
     Option("dataset", str, "ZFS dataset to build in (default: a file-backed pool of goldspawn's own)", None, "NAME"),
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
+    Option(
+        "deltas",
+        list,
+        "beside what image.toml asks for, export what changed since: previous (version) or base (image); repeatable",
+        metavar="SINCE",
+    ),
     Option("plan", bool, "show how build cycles would be opened, and merge nothing", False),
     Option("reverify", bool, "boot and check an image that has not changed since it passed", False),
     Option("rebuild", str, "make anew: all, or from one STAGE on: bootstrap, cycles, packages, profile", None, "STAGE"),
@@ -129,6 +136,8 @@ def _resolve(config: pytest.Config) -> Settings:
         values[option.name] = given if given is not None else table.get(option.name, option.default)
     if not values["max-age"] >= 0:  # not a number, as well
         raise InputError(f"max-age = {values['max-age']:g}: expected hours, 0 or more")
+    if strange := sorted(set(values["deltas"] or ()) - set(KINDS)):
+        raise InputError(f'deltas = "{strange[0]}": expected "previous" or "base"')
     if values["rebuild"] is not None and values["rebuild"] not in REBUILD:
         raise InputError(f'rebuild = "{values["rebuild"]}": expected {", ".join(REBUILD)}, or no value for all')
     taken = "offline" if values["offline"] else "frozen" if values["frozen"] else ""
@@ -147,6 +156,7 @@ def _resolve(config: pytest.Config) -> Settings:
             shared=exchange(),
             export=not values["no-export"],
             plan=values["plan"],
+            deltas=tuple(values["deltas"] or ()),
             policy=Policy(REBUILD.get(values["rebuild"] or "", ""), bool(taken), values["max-age"] * 3600.0),
             reverify=values["reverify"],
             bisect=values["bisect"],
