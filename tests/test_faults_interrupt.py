@@ -71,5 +71,5 @@ def test_what_was_done_before_an_interrupt_is_not_done_again(interrupted: Sessio
     """The bootstrap that was whole is still there, and so is the candidate."""
     ended = interrupted.run("--no-export", "-k", f"{NAME} and (dataset or bootstrap or profile)")
     assert ended.status == 0, ended.output
-    assert "starts after candidate" in ended.output
+    assert "starts after profile" in ended.output
     assert keys(load(interrupted.images / NAME)).bootstrap

@@ -152,7 +152,7 @@ def test_the_next_run_goes_on_and_clears_everything(
     ended = mortal.run()
     assert ended.status == 0, ended.output
     assert ended.outcome("snapshot") == "PASSED"
-    assert "starts after candidate" in ended.output, "the killed runs cost this one the stages that were done"
+    assert "starts after profile" in ended.output, "the killed runs cost this one the stages that were done"
     assert (mortal.artifacts / NAME).exists()
     assert whole(mortal.artifacts)
     assert artifact_folder.sweep(mortal.artifacts) == [], "what a killed export left is still there"

@@ -138,7 +138,7 @@ def test_two_runs_of_one_image_go_one_after_the_other(bootstrapped: Place, sessi
         if second is not None:
             second.kill()
     assert "sleep 600.25" in (sessions.artifacts / "logs" / "coveted.log").read_text(), "the first one's log is its own"
-    assert re.search(r"starts after candidate", told), "the second has nothing left to do"
+    assert re.search(r"starts after profile", told), "the second has nothing left to do"
 
 
 def test_a_run_that_is_killed_while_another_waits_lets_it_go_on(bootstrapped: Place, sessions: Sessions) -> None:
