@@ -11,31 +11,21 @@ import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 from pipeline import deltas, sending
 from pipeline.artifact import folder, index, manifest, packages, receive, shelf, stream, tree
 from pipeline.build import Build
 from pipeline.command import output
 from pipeline.machine import settings_file
+from pipeline.verified import Made
 from pipeline.world import from_text
 
 _MARK = "tree"
 """The user property of a snapshot in which the digest of its tree stands: it stays right, as snapshots never change."""
 
 
-class Check(Protocol):
-    """A check that was made: pytest's node id, its result, and the seconds that it took."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def result(self) -> str: ...
-    @property
-    def seconds(self) -> float: ...
-
-
-def export(build: Build, snapshot: str, checks: Sequence[Check]) -> manifest.Manifest:
+def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Manifest:
     """Writes `artifacts/NAME/` from a golden snapshot: streams, manifest, index, settings, logs, and how to receive it.
 
     The deltas of earlier versions stay in it, as many as `artifact.keep` says. Why a delta that was asked for could not

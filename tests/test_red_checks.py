@@ -325,7 +325,7 @@ def test_no_room_for_artifacts_fails_the_snapshot_only(red: Run, tmp_path: Path)
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20M", "tmpfs", str(folder)], check=True)
     try:
-        ended = red.sessions.run("--image=whole", f"--artifacts={folder}")
+        ended = red.sessions.run("--image=whole", "--reverify", f"--artifacts={folder}")
         left = sorted(path.name for path in folder.iterdir())
     finally:
         subprocess.run(["umount", str(folder)], check=True)

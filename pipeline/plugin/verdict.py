@@ -66,7 +66,8 @@ class Verdicts:
             if name is not None:
                 report(Progress(name, item.name, "end"))
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    # The innermost wrapper: what pytest's own have set up by then is what they take down again.
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         name = image_name(item)
         if name is not None and name in self._blocked:
