@@ -6,7 +6,7 @@ newest that was exported, which is not always the newest that was golden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from pipeline.artifact.manifest import Delta, Manifest, Origin
 from pipeline.build import Build
 from pipeline.lineage import is_version
 from pipeline.sending import Point
+from pipeline.zfs import Zfs
 
 KINDS: tuple[Literal["previous", "base"], ...] = ("previous", "base")
 
@@ -52,11 +53,20 @@ def previous(line: Sequence[Point], snapshot: str, published: Sequence[Manifest]
     return Missing("previous", f"this builder has lost {lost.version} (guid {lost.snapshot.guid}){reason}")
 
 
-def base(origin: str, golden: str) -> str | Missing:
-    """The snapshot of another image that this one is a clone of: `origin` is that of its dataset, "-" for none."""
-    if origin.startswith(f"{golden}/"):
-        return origin
-    return Missing("base", "the image is not built on another one's golden snapshot")
+def base(origins: Iterable[str], golden: str) -> str | Missing:
+    """The snapshot of another image that this one stands on.
+
+    `origins` are the snapshot that its dataset is a clone of, that which this one's dataset is a clone of, and so on:
+    between the two images there may be layers, which a delta takes in its stride.
+    """
+    found = next((origin for origin in origins if origin.startswith(f"{golden}/")), None)
+    return found or Missing("base", "the image is not built on another one's golden snapshot")
+
+
+def _origins(zfs: Zfs, dataset: str) -> Iterator[str]:
+    while (origin := zfs.get(dataset, "origin")) not in ("", "-"):
+        yield origin
+        dataset = origin.split("@")[0]
 
 
 def wanted(build: Build, snapshot: str, folder: Path) -> tuple[list[Origin], list[Missing]]:
@@ -73,7 +83,7 @@ def wanted(build: Build, snapshot: str, folder: Path) -> tuple[list[Origin], lis
             published = [made for made in shelf.manifests(folder).values() if made.image == image.name]
             found = previous(sending.points(zfs, dataset), snapshot, published, began=told.get("began", ""))
         else:
-            name = base(zfs.get(dataset, "origin"), build.place.layout.golden)
+            name = base(_origins(zfs, dataset), build.place.layout.golden)
             found = Point(name, zfs.get(name, "guid")) if isinstance(name, str) else name
         if isinstance(found, Missing):
             lacking.append(found)

@@ -294,6 +294,6 @@ def test_why_there_is_no_delta_is_said(web: Path) -> None:
     own = Point("p/golden/web@by-hand", "9")
     assert isinstance(previous([own, NEWEST], NEWEST.name, [], began=""), Missing), "an operator's snapshot is none"
     assert (
-        str(base("-", "p/golden")) == "no delta from the base: the image is not built on another one's golden snapshot"
+        str(base([], "p/golden")) == "no delta from the base: the image is not built on another one's golden snapshot"
     )
-    assert base("p/golden/base1@1", "p/golden") == "p/golden/base1@1"
+    assert base(["p/bootstrap/k-1@tree", "p/golden/base1@1"], "p/golden") == "p/golden/base1@1"
