@@ -42,6 +42,9 @@ SILENCE = float(os.environ.get("GOLDSPAWN_SILENCE", "90"))
 HOME = Path(__file__).parents[2]
 """Where goldspawn itself is: the session inside runs the same code."""
 
+_SSH_FAILED = 255
+_TRIES = 3
+
 _PARTING = 30.0
 """Seconds that a session inside has to clean up after Ctrl-C."""
 
@@ -82,6 +85,8 @@ class _Move:
         self._items = {item.nodeid: item for item in items}
         self._open = dict.fromkeys(self._items)
         self._running = ""
+        self._began = False
+        self._said = ""
         self._events: queue.Queue[channel.Message] = queue.Queue()
         self._orders: queue.Queue[str] = queue.Queue()
 
@@ -95,8 +100,7 @@ class _Move:
                 try:
                     with appliance.running(self._shares(), log=log) as guest:
                         report(Progress("appliance", "start", "end"))
-                        with self._session_inside(guest, listener.path) as process:
-                            self._play(guest, process)
+                        self._session_with(guest, listener.path)
                 finally:
                     listener.close()
         except GoldspawnError as error:
@@ -119,6 +123,17 @@ class _Move:
         reading = {HOME, self._config.rootpath, self._config.invocation_params.dir, *chosen.images}
         writing = {artifacts, exchange()}
         return [appliance.Share(path, False) for path in reading] + [appliance.Share(path, True) for path in writing]
+
+    def _session_with(self, guest: appliance.Guest, socket: Path) -> None:
+        """Runs the session inside, again where ssh itself failed (status 255, ssh(1)) before anything began there."""
+        for _ in range(_TRIES):
+            with self._session_inside(guest, socket) as process:
+                self._play(guest, process)
+            if process.returncode != _SSH_FAILED or self._began or not self._open:
+                break
+        if self._open and not self._session.shouldfail and not self._session.shouldstop:
+            said_last = "\n".join("  " + line for line in self._said.splitlines()[-20:])
+            self._lost(f"the session in the appliance ended with status {process.returncode}:\n{said_last}")
 
     @contextmanager
     def _session_inside(self, guest: appliance.Guest, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -156,9 +171,6 @@ class _Move:
             finally:
                 stop(process, grace=2)
                 selection.unlink(missing_ok=True)
-        if self._open and not self._session.shouldfail and not self._session.shouldstop:
-            said_last = "\n".join("  " + line for line in self._said.splitlines()[-20:])
-            self._lost(f"the session in the appliance ended with status {process.returncode}:\n{said_last}")
 
     def _handle(self, message: channel.Message) -> channel.Message | None:
         """Answers from the channel's threads; whatever touches pytest waits for the main thread."""
@@ -194,6 +206,7 @@ class _Move:
                     message = None
                 if message is not None:
                     heard = time.monotonic()
+                    self._began = True
                     if message["kind"] == "done":
                         process.wait(10)
                         break
