@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pipeline.portage import Report, make, read, resolution
@@ -76,13 +74,5 @@ def test_no_report_is_no_cycle() -> None:
 
 
 def test_the_emerge_that_is_installed(world: World) -> None:
-    rings(world)
-    check(resolution(world.emerge(), ["@system"]))
-
-
-@pytest.mark.parametrize("venv", sorted(Path("/root/portage-venvs").glob("*")), ids=lambda path: str(path.name))
-def test_other_versions_that_are_here(venv: Path, tmp_path: Path) -> None:
-    """Live, where somebody installed them (python -m venv, pip install portage==VERSION)."""
-    world = World(tmp_path, venv)
     rings(world)
     check(resolution(world.emerge(), ["@system"]))
