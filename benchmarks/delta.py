@@ -4,8 +4,8 @@
 
 Makes a golden version of about 200 MB of this machine's own files in a pool of its own, then versions with a small
 change (one file of 10 kB) and with a large one (a fifth of the bytes), each grafted as an export does it. Prints for
-each, in one run: the seconds of the graft with its comparison (`lineage.advance`), and size and seconds of both streams
-(`stream.write`, medians of the rounds), with the ratios delta/full. The pool is destroyed afterwards.
+each, in one run: the seconds of the graft with its comparison (`versions.advance`), and size and seconds of both
+streams (`stream.write`, medians of the rounds), with the ratios delta/full. The pool is destroyed afterwards.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import lineage, sending
 from pipeline.artifact import stream
 from pipeline.artifact.room import size
 from pipeline.command import run
+from pipeline.lineage import sending, versions
 from pipeline.place import Layout, Place
 from pipeline.zfs import Zfs
 
@@ -74,7 +74,7 @@ def version(zfs: Zfs, place: Place, changed: list[Path], noise: bytes) -> tuple[
                 file.write((noise * (length // len(noise) + 1))[:length])
     zfs.snapshot(f"{work}@candidate", marks={"stage": "candidate"})
     begun = time.monotonic()
-    made = lineage.advance(zfs, place, f"{work}@candidate", GOLDEN, keep=5)
+    made = versions.advance(zfs, place, f"{work}@candidate", GOLDEN, keep=5)
     return made, time.monotonic() - begun
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError, PlaceError
 from pipeline.image import Image
-from pipeline.inputs import Keys, keys
 from pipeline.place import Place
 from pipeline.progress import Progress, report
-from pipeline.prune import Limits
-from pipeline.reuse import Policy
-from pipeline.verified import Verdict
+from pipeline.reuse.inputs import Keys, keys
+from pipeline.reuse.plan import Policy
+from pipeline.reuse.prune import Limits
+from pipeline.reuse.verified import Verdict
 from pipeline.zfs import Zfs
 
 STAGES = ("dataset", "bootstrap", "cycles", "profile", "boot", "machinectl", "acceptance", "snapshot")

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.command import SILENT, BuildLog
 from pipeline.errors import GoldspawnError, InputError
 from pipeline.place import Place, open_place
-from pipeline.prune import Cached, Limits, prune, table
+from pipeline.reuse.prune import Cached, Limits, prune, table
 from pipeline.workspace import is_at_work, of_this_process
 from pipeline.zfs import Zfs, ZfsError
 

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
-from pipeline import deltas, sending
 from pipeline.artifact import folder, index, manifest, packages, receive, shelf, stream, tree
 from pipeline.build import Build
 from pipeline.command import output
+from pipeline.lineage import deltas, sending
 from pipeline.machine import settings_file
-from pipeline.verified import Made
-from pipeline.world import from_text
+from pipeline.reuse.verified import Made
+from pipeline.reuse.world import from_text
 
 _MARK = "tree"
 """The user property of a snapshot in which the digest of its tree stands: it stays right, as snapshots never change."""

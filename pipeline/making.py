@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pipeline.build import Build, open_build
 from pipeline.profile import Pool, apply, packages, seal
+from pipeline.reuse.world import remotes
 from pipeline.tarball import MERGED, ask, fetch, unpack
 from pipeline.workspace import Workspace, open_workspace
-from pipeline.world import remotes
 
 
 class PlannedOnly(Exception):

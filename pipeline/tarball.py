@@ -20,8 +20,8 @@ from pipeline import bootstrap, channel
 from pipeline.command import BuildLog, run
 from pipeline.errors import GoldspawnError
 from pipeline.image import Image, load
-from pipeline.inputs import keys
-from pipeline.world import Source, as_text, from_text, moved, remotes
+from pipeline.reuse.inputs import keys
+from pipeline.reuse.world import Source, as_text, from_text, moved, remotes
 from pipeline.zfs import FULL, room_explained
 
 ERRAND = "bootstrap"

@@ -22,14 +22,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline import lineage
 from pipeline.errors import PlaceError
 from pipeline.image import Image
-from pipeline.inputs import Keys
+from pipeline.lineage import versions
 from pipeline.machine.unit import stop_machines_of
 from pipeline.place import RUN, Place
-from pipeline.reuse import LAYERS, Policy, Start, ago, newest, plan, reads_mark
-from pipeline.world import Source, as_text, moved
+from pipeline.reuse.inputs import Keys
+from pipeline.reuse.plan import LAYERS, Policy, Start, ago, newest, plan, reads_mark
+from pipeline.reuse.world import Source, as_text, moved
 from pipeline.zfs import Zfs, ZfsError, dataset_at, mounts_of, unmount
 
 OWNER = {"owner": "goldspawn"}
@@ -183,7 +183,7 @@ class Workspace:
         golden = f"{self.place.layout.golden}/{self.image.name}"
         _refuse_foreign(self.zfs, golden)
         keep = self.image.artifact.keep
-        self.snapshots["candidate"] = lineage.advance(self.zfs, self.place, self.candidate, golden, keep=keep)
+        self.snapshots["candidate"] = versions.advance(self.zfs, self.place, self.candidate, golden, keep=keep)
         self._retire(self.tree)
         self._prune_bootstraps()
         return self.candidate

@@ -1,4 +1,4 @@
-"""Datasets, snapshots and clones. Knows nothing of images; streams are in `pipeline.sending`.
+"""Datasets, snapshots and clones. Knows nothing of images; streams are in `pipeline.lineage.sending`.
 
 What `libzfs_core` (pyzfs) can do goes through it; mounting, listing with the source of a property, and pools go
 through the `zfs` and `zpool` commands, here and nowhere else. Each act is logged as the command that would do it

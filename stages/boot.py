@@ -12,8 +12,8 @@ from pipeline.build import Build
 from pipeline.errors import CheckFailed
 from pipeline.machine import Machine
 from pipeline.plugin.verdict import Reused
-from pipeline.reuse import ago
-from pipeline.verified import from_mark, key
+from pipeline.reuse.plan import ago
+from pipeline.reuse.verified import from_mark, key
 from pipeline.workspace import Workspace
 
 

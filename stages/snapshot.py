@@ -13,7 +13,7 @@ from pipeline.build import Build
 from pipeline.cache import clear
 from pipeline.export import export
 from pipeline.plugin.verdict import Outcome, verdicts
-from pipeline.verified import as_mark, key, verdict
+from pipeline.reuse.verified import as_mark, key, verdict
 from pipeline.workspace import Workspace
 
 

@@ -30,7 +30,7 @@ from pipeline.build import Wishes, open_build
 from pipeline.image import load
 from pipeline.place import Place
 from pipeline.plugin.options import exchange
-from pipeline.reuse import Policy
+from pipeline.reuse.plan import Policy
 from pipeline.tarball import INSIDE, fetch, unpack
 from pipeline.workspace import open_workspace
 

@@ -18,9 +18,9 @@ import pytest
 
 from pipeline.artifact import __main__ as command_line
 from pipeline.artifact import choose, folder, index, manifest, receive, shelf, stream, verify
-from pipeline.deltas import Missing, base, previous
 from pipeline.errors import InputError
-from pipeline.sending import Point
+from pipeline.lineage.deltas import Missing, base, previous
+from pipeline.lineage.sending import Point
 
 REPOSITORY = Path(__file__).parent.parent
 FULL = 200_000

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sending
 from pipeline.artifact import __main__ as command_line
 from pipeline.artifact import index, manifest, tree, verify
 from pipeline.build import Wishes, open_build
 from pipeline.command import run
 from pipeline.export import export
 from pipeline.image import load
-from pipeline.inputs import keys
+from pipeline.lineage import sending
 from pipeline.place import Place
 from pipeline.plugin.options import exchange
-from pipeline.reuse import Policy
+from pipeline.reuse.inputs import keys
+from pipeline.reuse.plan import Policy
 from pipeline.workspace import Workspace, open_workspace
 from pipeline.zfs import Zfs
 from tests.conftest import SMALL, Sessions

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.artifact import folder as artifact_folder
 from pipeline.image import load
-from pipeline.inputs import keys
 from pipeline.place import Place
+from pipeline.reuse.inputs import keys
 from tests.conftest import SMALL, Sessions
 from tests.test_faults_kill import mounted, others, prepare, runs
 

@@ -18,8 +18,8 @@ import pytest
 
 from pipeline.artifact import folder as artifact_folder
 from pipeline.image import load
-from pipeline.inputs import keys
 from pipeline.place import Place
+from pipeline.reuse.inputs import keys
 from pipeline.zfs import Zfs
 from tests.conftest import REPOSITORY, SMALL, Sessions
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.image import load
-from pipeline.inputs import keys
 from pipeline.place import Place
+from pipeline.reuse.inputs import keys
 from pipeline.workspace import OWNER, copied, open_workspace
 from pipeline.zfs import Zfs
 from tests.conftest import REPOSITORY, Sessions

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.artifact import tree
 from pipeline.errors import PlaceError
-from pipeline.graft import BLOCK, Step, act, graft, plan
+from pipeline.lineage.graft import BLOCK, Step, act, graft, plan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and capabilities need root")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage, sending
 from pipeline.artifact import stream, tree
 from pipeline.command import run
 from pipeline.errors import CheckFailed
-from pipeline.graft import Step, act
+from pipeline.lineage import sending, versions
+from pipeline.lineage.graft import Step, act
 from pipeline.place import Place
 from pipeline.zfs import Zfs
 from tests.test_deltas import pool, shell
@@ -57,7 +57,7 @@ class Tiny:
         return f"{work}@candidate"
 
     def advance(self, candidate: str) -> str:
-        return lineage.advance(self.zfs, self.place, candidate, self.golden, keep=1)
+        return versions.advance(self.zfs, self.place, candidate, self.golden, keep=1)
 
     def text(self, dataset: str) -> str:
         """What the tree of a dataset or snapshot says; all of its files say the same."""
@@ -129,7 +129,7 @@ def test_a_graft_that_is_not_the_clean_tree_is_refused(file: str, line: Tiny, mo
             handle.write(b"X")
         os.utime(onto / file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    monkeypatch.setattr(lineage, "act", tamper)
+    monkeypatch.setattr(versions, "act", tamper)
     with pytest.raises(CheckFailed, match=r"@\d{8}T\d{6}Z is not the tree of .*@candidate: its digest is "):
         line.advance(candidate)
     assert line.versions() == before
@@ -148,8 +148,8 @@ def half(steps: Sequence[Step], clean: Path, onto: Path) -> None:
 
 
 KILLS: dict[str, tuple[object, str, Callable[..., object]]] = {
-    "in the middle of the graft": (lineage, "act", half),
-    "before the graft is compared": (lineage, "_compare", die),
+    "in the middle of the graft": (versions, "act", half),
+    "before the graft is compared": (versions, "_compare", die),
     "before it counts as a version": (Zfs, "mark", die),
     "before the last version is a bookmark": (sending, "bookmark", die),
     "before the last version is let go": (Zfs, "destroy", die),

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.prune import Cached, Limits, prune, table
+from pipeline.reuse.prune import Cached, Limits, prune, table
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

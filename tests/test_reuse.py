@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import inputs
 from pipeline.image import load
-from pipeline.inputs import CODE, Keys, keys
-from pipeline.marks import packed, unpacked
-from pipeline.reuse import Policy, Start, ago, changes, newest, plan, reads_mark
-from pipeline.world import Source, as_text
+from pipeline.reuse import inputs
+from pipeline.reuse.inputs import CODE, Keys, keys
+from pipeline.reuse.marks import packed, unpacked
+from pipeline.reuse.plan import Policy, Start, ago, changes, newest, plan, reads_mark
+from pipeline.reuse.world import Source, as_text
 from pipeline.zfs import Entry
 
 NOW = 1_800_000_000.0

@@ -16,7 +16,7 @@ from pipeline.place import Place
 from pipeline.plugin.options import exchange
 from pipeline.profile import Pool, apply, packages, seal
 from pipeline.profile.seal import unsealed
-from pipeline.reuse import Policy
+from pipeline.reuse.plan import Policy
 from pipeline.workspace import Workspace, open_workspace
 from tests.conftest import SMALL, Sessions
 

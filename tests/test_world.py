@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.bootstrap.indices import LISTS, indices
 from pipeline.errors import PlaceError
-from pipeline.world import Source, as_text, from_text, index, moved, remotes
+from pipeline.reuse.world import Source, as_text, from_text, index, moved, remotes
 
 SUITE = "debian/dists/trixie"
 

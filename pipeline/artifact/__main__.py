@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.artifact import choose, index, manifest, verify
 from pipeline.artifact.room import size
-from pipeline.errors import GoldspawnError
+from pipeline.command import output
+from pipeline.errors import GoldspawnError, InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,12 +54,13 @@ def _answer(chosen: argparse.Namespace) -> str:
 
 
 def _guids(dataset: str | None) -> list[str]:
-    """The guids of the snapshots of a dataset on this machine, and of all below it."""
+    """The guids of the snapshots of a dataset on this machine, and of all below it. Raises `InputError` for none."""
     if dataset is None:
         return []
-    from pipeline import sending  # only here is ZFS needed
-
-    return sending.guids(dataset)
+    listed = output(["zfs", "list", "-Hpr", "-t", "snapshot", "-o", "guid", dataset], check=False)
+    if listed.status != 0:
+        raise InputError(f"{dataset}: {listed.stderr.strip()}", hint="for a host that has nothing yet, name no dataset")
+    return listed.stdout.split()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pipeline.bootstrap.method import STRICT, Settings
 from pipeline.bootstrap.values import File, Packages, Text, Uri, matching
 from pipeline.command import BuildLog
 from pipeline.errors import CommandFailed, InputError
-from pipeline.world import Source
+from pipeline.reuse.world import Source
 
 MACHINE = ("systemd-sysv", "dbus", "libpam-systemd", "login", "util-linux", "apt", "debian-archive-keyring")
 """What makes a tree a machine: an init, the bus, and sessions for machinectl shell and login (agetty and login are

@@ -22,7 +22,7 @@ from pipeline.bootstrap.source import Place, Sha256, Tarball, plain
 from pipeline.bootstrap.values import Count, File, Folder, Packages, Text, Uri, matching, unique
 from pipeline.command import BuildLog
 from pipeline.portage import configuration
-from pipeline.world import Source
+from pipeline.reuse.world import Source
 
 RepositoryName = Annotated[Text, matching(r"[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of an ebuild repository")]
 ProfileName = Annotated[

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.world import Source, index
+from pipeline.reuse.world import Source, index
 
 LISTS = "var/lib/apt/lists"
 _NAMES = ("InRelease", "Release")

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.bootstrap.scratch import scratch
 from pipeline.command import BuildLog
 from pipeline.errors import InputError, PlaceError
-from pipeline.world import Source
+from pipeline.reuse.world import Source
 
 STRICT = ConfigDict(extra="forbid")
 """How every dataclass of image.toml is validated: a key that is not known is an error."""

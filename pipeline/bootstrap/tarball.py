@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.bootstrap.method import STRICT, Method, Settings, register
 from pipeline.bootstrap.source import Tarball, plain
 from pipeline.command import BuildLog
-from pipeline.world import Source
+from pipeline.reuse.world import Source
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -25,7 +25,7 @@ from pipeline.gentoo.enter import nspawn
 from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.store import Store
 from pipeline.gentoo.workshop import Workshop
-from pipeline.inputs import keys
+from pipeline.reuse.inputs import keys
 from pipeline.tarball import BUILDER, fetch, unpack
 from pipeline.workspace import OWNER, copied, locked, machine_name, of_this_process
 

@@ -14,11 +14,11 @@ import pytest
 
 from pipeline.appliance.store import default_cache
 from pipeline.build import Build, Wishes
-from pipeline.deltas import KINDS
 from pipeline.errors import InputError
+from pipeline.lineage.deltas import KINDS
 from pipeline.place import Choice, choose
-from pipeline.prune import Limits
-from pipeline.reuse import Policy
+from pipeline.reuse.plan import Policy
+from pipeline.reuse.prune import Limits
 from pipeline.tarball import INSIDE
 
 

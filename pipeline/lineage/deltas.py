@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline import sending
 from pipeline.artifact import receive, shelf, stream
 from pipeline.artifact.manifest import Delta, Manifest, Origin
 from pipeline.build import Build
-from pipeline.lineage import is_version
-from pipeline.sending import Point
+from pipeline.lineage import sending
+from pipeline.lineage.sending import Point
+from pipeline.lineage.versions import is_version
 from pipeline.zfs import Zfs
 
 KINDS: tuple[Literal["previous", "base"], ...] = ("previous", "base")

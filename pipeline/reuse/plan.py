@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.inputs import CODE, Keys
-from pipeline.marks import packed, unpacked
-from pipeline.world import Source, from_text
+from pipeline.reuse.inputs import CODE, Keys
+from pipeline.reuse.marks import packed, unpacked
+from pipeline.reuse.world import Source, from_text
 from pipeline.zfs import Entry
 
 LAYERS = ("bootstrap", "cycles", "packages")

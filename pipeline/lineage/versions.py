@@ -1,7 +1,7 @@
 """The line of an image's golden versions: each descends from the one before, so that the step between them is small.
 
 The first version is a candidate's dataset itself, moved to golden. A later candidate, built from nothing as ever, is
-grafted onto the golden tree (`pipeline.graft`), and a snapshot is taken. It counts as a version only when its digest
+grafted onto the golden tree (`graft`), and a snapshot is taken. It counts as a version only when its digest
 has been read again from that snapshot and is the clean one's. The version before leaves a bookmark, from which the next
 delta starts, and its blocks are let go.
 
@@ -20,10 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import sending
 from pipeline.artifact import tree
 from pipeline.errors import CheckFailed
-from pipeline.graft import act, complete, plan, survey
+from pipeline.lineage import sending
+from pipeline.lineage.graft import act, complete, plan, survey
 from pipeline.place import RUN, Place
 from pipeline.zfs import Entry, Zfs, mounts_of, unmount
 

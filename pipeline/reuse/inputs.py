@@ -1,7 +1,7 @@
 """Identity by inputs: what each stage reads, by name, and the hashes that say whether a tree that is there still holds.
 
 The inputs of a stage are the part of image.toml that it reads, the bytes and modes of the files it copies, the code of
-the stage, and the key of the stage before it. What the world had to offer is no input but a state: `pipeline.world`.
+the stage, and the key of the stage before it. What the world had to offer is no input but a state: `world`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.image import Image, as_data
 
-_CODE = Path(__file__).parent
+_CODE = Path(__file__).parents[1]
 _LARGE = 16 << 20
 """Bytes above which a file (a tarball of an operating system) is known by size and time: to read it would take seconds
 of every run. Where it matters, image.toml has its digest."""

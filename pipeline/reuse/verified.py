@@ -15,10 +15,10 @@ from typing import Protocol
 
 from pipeline.command import output
 from pipeline.image import FILE, Image, as_data
-from pipeline.marks import packed, unpacked
+from pipeline.reuse.marks import packed, unpacked
 from pipeline.zfs import Zfs
 
-_HOME = Path(__file__).parents[1]
+_HOME = Path(__file__).parents[2]
 _CODE = ("pipeline/machine", "stages")
 
 

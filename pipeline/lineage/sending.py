@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.command import output
-from pipeline.errors import InputError
 from pipeline.zfs import Zfs, explained, lzc
 
 _FLAGS = ("large_blocks", "embedded_data", "compress")
@@ -45,14 +44,6 @@ def points(zfs: Zfs, dataset: str) -> list[Point]:
     columns = ["-s", "createtxg", "-o", "name,guid"]
     listed = output(["zfs", "list", "-Hp", "-d", "1", "-t", "snapshot,bookmark", *columns, dataset]).stdout
     return [Point(*line.split("\t")) for line in listed.splitlines()]
-
-
-def guids(dataset: str) -> list[str]:
-    """The guids of all snapshots of a dataset and of those below it. Raises `InputError` if there is no such one."""
-    listed = output(["zfs", "list", "-Hpr", "-t", "snapshot", "-o", "guid", dataset], check=False)
-    if listed.status != 0:
-        raise InputError(f"{dataset}: {listed.stderr.strip()}", hint="for a host that has nothing yet, name no dataset")
-    return listed.stdout.split()
 
 
 def bookmark(zfs: Zfs, snapshot: str) -> None:
