@@ -6,7 +6,9 @@ for a guest that is in use nor touch its pool.
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import command
-from pipeline.appliance import Guest, Share, build, missing_tools, recipe, running
+from pipeline.appliance import Guest, Share, build, missing_tools, namespace, recipe, running
 from pipeline.appliance.link import Link, control_path
 from pipeline.appliance.qemu import copy_sparse
 from pipeline.appliance.share import NO_VIRTIOFS, plan
@@ -40,6 +42,18 @@ def test_shares_are_mounted_outer_ones_first_and_once(tmp_path: Path) -> None:
 def test_a_share_that_cannot_be_is_named(path: str) -> None:
     with pytest.raises(InputError, match="cannot share"):
         plan([Share(Path(path), False)])
+
+
+def test_the_shares_daemon_may_keep_as_many_files_open_as_this_user_may(tmp_path: Path) -> None:
+    """It keeps each that the guest knows: with 1024, the usual limit of a plain user, the shares break in minutes."""
+    serve = [sys.executable, "-I", str(recipe.FILES / "serve.py"), "/mnt", json.dumps([[str(tmp_path), False]])]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    done = subprocess.run(
+        namespace.inside([*serve, "sh", "-c", "ulimit -n"]),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(hard), done.stderr
 
 
 def test_the_key_follows_the_recipe_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ HOME = Path(__file__).parents[2]
 """Where goldspawn itself is: the session inside runs the same code."""
 
 _SSH_FAILED = 255
-_TRIES = 3
+_TRIES = 2
 
 _PARTING = 30.0
 """Seconds that a session inside has to clean up after Ctrl-C."""
@@ -72,9 +73,10 @@ class Outside:
             )
         everything = session.items
         session.items = [item for item in everything if not needs_place(item)]
-        result = yield
-        session.items = everything
-        _Move(session, moving).run()
+        with _Move(session, moving).under_way() as follow:
+            result = yield  # both at the same time; what happens inside is told when those of here are through
+            session.items = everything
+            follow()
         return result
 
 
@@ -86,25 +88,34 @@ class _Move:
         self._open = dict.fromkeys(self._items)
         self._running = ""
         self._began = False
-        self._said = ""
         self._events: queue.Queue[channel.Message] = queue.Queue()
         self._orders: queue.Queue[str] = queue.Queue()
 
-    def run(self) -> None:
-        """Brings the items inside and plays back what happens there. Raises what pytest's own loop would raise."""
-        report(Progress("appliance", "start", "begin"))
-        log = BuildLog(default_cache() / "appliance.log", self._show)
+    @contextmanager
+    def under_way(self) -> Iterator[Callable[[], None]]:
+        """The items at work inside while the block runs.
+
+        What is yielded plays back what happens there, to its end, and raises what pytest's own loop would raise.
+        """
         try:
-            with tempfile.TemporaryDirectory(prefix="goldspawn-") as folder, log:
-                listener = channel.Listener(Path(folder) / "channel", self._handle)
-                try:
-                    with appliance.running(self._shares(), log=log) as guest:
-                        report(Progress("appliance", "start", "end"))
-                        self._session_with(guest, listener.path)
-                finally:
-                    listener.close()
+            with ExitStack() as stack:
+                follow = self._begun(stack)
+                yield follow
         except GoldspawnError as error:
             self._lost(str(error))
+
+    def _begun(self, stack: ExitStack) -> Callable[[], None]:
+        report(Progress("appliance", "start", "begin"))
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="goldspawn-"))
+            log = stack.enter_context(BuildLog(default_cache() / "appliance.log", self._show))
+            listener = channel.Listener(Path(folder) / "channel", self._handle)
+            stack.callback(listener.close)
+            guest = stack.enter_context(appliance.running(self._shares(), log=log))
+            process = stack.enter_context(self._session_inside(guest, listener.path))
+            return partial(self._follow, guest, listener.path, process)
+        except GoldspawnError as error:
+            return partial(self._lost, str(error))
         finally:
             report(Progress("appliance", "start", "end"))
 
@@ -124,16 +135,24 @@ class _Move:
         writing = {artifacts, exchange()}
         return [appliance.Share(path, False) for path in reading] + [appliance.Share(path, True) for path in writing]
 
-    def _session_with(self, guest: appliance.Guest, socket: Path) -> None:
-        """Runs the session inside, again where ssh itself failed (status 255, ssh(1)) before anything began there."""
+    def _follow(self, guest: appliance.Guest, socket: Path, process: subprocess.Popen[bytes]) -> None:
+        """Plays a session inside back; another one, where ssh itself failed (status 255, ssh(1)) before it began."""
+        self._play(guest, process)
         for _ in range(_TRIES):
-            with self._session_inside(guest, socket) as process:
-                self._play(guest, process)
             if process.returncode != _SSH_FAILED or self._began or not self._open:
                 break
+            with self._session_inside(guest, socket) as process:
+                self._play(guest, process)
+                self._account_for(process)
+        self._account_for(process)
+
+    def _account_for(self, process: subprocess.Popen[bytes]) -> None:
+        """Reports what a session that ended has left open."""
         if self._open and not self._session.shouldfail and not self._session.shouldstop:
-            said_last = "\n".join("  " + line for line in self._said.splitlines()[-20:])
-            self._lost(f"the session in the appliance ended with status {process.returncode}:\n{said_last}")
+            self._output.seek(0)
+            said = self._output.read().decode(errors="replace").splitlines()[-20:]
+            lines = "\n".join("  " + line for line in said)
+            self._lost(f"the session in the appliance ended with status {process.returncode}:\n{lines}")
 
     @contextmanager
     def _session_inside(self, guest: appliance.Guest, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -165,9 +184,8 @@ class _Move:
                 start_new_session=True,
             )
             try:
+                self._output = said
                 yield process
-                said.seek(0)
-                self._said = said.read().decode(errors="replace")
             finally:
                 stop(process, grace=2)
                 selection.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ are gone with it. What is read-only is so here already, whatever the guest does.
 import ctypes
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def make_read_only(path: str) -> None:
 
 def main() -> None:
     tree, plan, *daemon = sys.argv[1:]
+    # The daemon keeps each file that the guest knows open; as root it raises the limit itself.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     shares = [(os.open(path, os.O_PATH), Path(path).is_dir(), writable) for path, writable in json.loads(plan)]
     # By descriptor from here on: the tree's own mount may hide a share.
