@@ -60,6 +60,7 @@ class Workspace:
         self._marks: dict[str, Mapping[str, str]] = {}
         self._locks = locks
         self._base = ""
+        self._aside: list[str] = []
 
     @property
     def tree(self) -> str:
@@ -195,6 +196,7 @@ class Workspace:
         except ZfsError:
             aside = f"{self.place.layout.bootstraps}/retired-{self.image.name}-{int(time.time())}"
             self.zfs.rename(dataset, aside)
+            self._aside.append(aside)
             for entry in self.zfs.entries(aside, depth=1):
                 if entry.kind == "snapshot":
                     self.zfs.mark(entry.name, {"stage": "retired"})
@@ -220,6 +222,10 @@ class Workspace:
             yield found is not None
 
     def close(self) -> None:
+        """Lets go of the image, and of what stood aside for a machine of this build's own, which is gone by now."""
+        for dataset in self._aside:
+            with contextlib.suppress(ZfsError):  # another image stands on it
+                self.zfs.destroy(dataset)
         self._locks.close()
 
 

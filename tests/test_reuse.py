@@ -273,6 +273,17 @@ def test_the_youngest_is_taken_and_one_of_before_is_not() -> None:
     assert newest(entries, "bootstrap", "other") is None
 
 
+def test_an_image_is_compared_with_its_own_last_build_only(folder: Path) -> None:
+    known = keys(load(folder))
+    others = [
+        replace(entry, properties={**entry.properties, "stage": "retired", "inputs": "other"})
+        for entry in left_by(known)
+        if "reads" in entry.properties
+    ]
+    (folder / "root/etc/motd").write_text("x")
+    assert set(start(others, keys(load(folder))).why.values()) == {"not built before"}
+
+
 def test_changes_are_told_in_few_words() -> None:
     assert changes(None, {}) == "new"
     assert changes({"a.b": "1"}, {"a.b": "1"}) == "what it stands on changed"

@@ -116,8 +116,8 @@ def reads_mark(keys: Keys) -> str:
 
 def last_reads(entries: Sequence[Entry]) -> Mapping[str, Mapping[str, str]]:
     """What the stages of the youngest candidate among the entries read; {} where there is none."""
-    told = [(float(entry.properties.get("made", "0")), entry.properties.get("reads")) for entry in entries]
-    candidates = [(made, text) for made, text in told if text]
+    mine = [entry.properties for entry in entries if entry.properties.get("stage") == "candidate"]
+    candidates = [(float(told.get("made", "0")), told["reads"]) for told in mine if told.get("reads")]
     data = unpacked(max(candidates)[1]) if candidates else None
     return data if isinstance(data, dict) else {}
 
