@@ -61,13 +61,18 @@ class Syncing:
         synced = (folder / _STAMP).exists()  # else what is there may be what was refused
         if synced and self._git(folder, "rev-parse", "HEAD", check=False).stdout.strip() == commit:
             return
-        if not synced or self._git(folder, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status != 0:
+        if not synced or not self._has(folder, commit):
             self._sync(folder)
+        if not self._has(folder, commit):  # emaint fetches the newest commit and none before it
+            self._git(folder, "fetch", "--quiet", "--unshallow", check=False)
         try:
             self._git(folder, "checkout", "--quiet", "--detach", commit)
         except CommandFailed as error:
             error.hint = f"repository {folder.name}: its `commit` in image.toml is none of {folder.name}'s"
             raise
+
+    def _has(self, folder: Path, commit: str) -> bool:
+        return self._git(folder, "cat-file", "-e", f"{commit}^{{tree}}", check=False).status == 0
 
     def _sync(self, folder: Path) -> None:
         argv = self.command(["emaint", "sync", "--repo", folder.name], folder)
