@@ -334,12 +334,14 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from pipeline.bootstrap.scratch import apart, scratch
-from pipeline.command import run
+from pipeline.command import BuildLog, run
+class Log(BuildLog):
+    def command(self, argv): pass
+    def line(self, text): print("up", flush=True)
 with scratch(Path(sys.argv[1])) as work:
     (work / "half").touch()
     mount = "mount -t tmpfs tmpfs . && " if sys.argv[2] == "0" else ""
-    run(apart(["sh", "-c", f"cd {work}; {mount}touch started; echo; sleep 1234.5678"]), timeout=60,
-        log=type("Log", (), {"path": None, "command": print, "line": lambda self, text: print("up", flush=True)})())
+    run(apart(["sh", "-c", f"cd {work}; {mount}touch started; echo; sleep 1234.5678"]), timeout=60, log=Log())
 """
 
 
