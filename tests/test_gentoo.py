@@ -81,7 +81,7 @@ def test_what_is_merged_lands_in_the_tree_and_not_in_this_machine(
 
 
 def test_a_profile_that_does_not_exist_is_told_with_the_nearest(
-    gentoo: Callable[[str, list[str]], Sessions],
+    gentoo: Callable[[str, list[str]], Sessions], place: Place
 ) -> None:
     sessions = gentoo("lost", ["@system"])
     file = sessions.images / "lost/image.toml"
