@@ -65,7 +65,9 @@ class Outside:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         moving = [item for item in session.items if needs_place(item)]
-        if not moving or self._config.option.collectonly:
+        # pytest's own loop ends at once when something could not be collected: then nothing is started either.
+        stopped = session.testsfailed and not self._config.option.continue_on_collection_errors
+        if not moving or stopped or self._config.option.collectonly:
             return (yield)
         if self._config.getoption("usepdb", False):
             raise pytest.UsageError(
