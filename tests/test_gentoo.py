@@ -15,6 +15,7 @@ import pytest
 from pipeline.image import load
 from pipeline.place import Place
 from pipeline.reuse.inputs import keys
+from pipeline.reuse.plan import Policy
 from pipeline.workspace import OWNER, copied, open_workspace
 from pipeline.zfs import Zfs
 from tests.conftest import REPOSITORY, Sessions
@@ -108,5 +109,5 @@ def test_a_break_is_tried_in_clones_and_a_killed_trial_is_swept(sessions: Sessio
             (copy / "file").write_text("changed")
         assert (tree / "file").read_text() == "as it was"
     assert sorted(left("tried", place)) == [f"{boots}/tried-gs1{end}" for end in ("", ".builder", ".trial")]
-    open_workspace(image, place, keys(image), zfs, max_age=0.0, wait=print).close()
+    open_workspace(image, place, keys(image), zfs, policy=Policy(frozen=True), wait=print).close()
     assert left("tried", place) == []
