@@ -34,6 +34,9 @@ from pipeline.zfs import Zfs, ZfsError, dataset_at, mounts_of, unmount
 
 OWNER = {"owner": "goldspawn"}
 
+OPENED = "opened-gs"
+"""What the name of a clone begins with that somebody opened to look inside (`pipeline.cache`)."""
+
 
 @dataclass
 class Filling:
@@ -315,7 +318,8 @@ def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
         name = entry.name.rsplit("/", 1)[1]
         process = entry.properties.get("process", "")
         alive = process != "" and _identity(int(process.partition(":")[0])) == process
-        if name.startswith(stop_prefix) and entry.kind == "filesystem" and not alive:
+        mine = name.startswith((stop_prefix, OPENED))  # what was opened to look inside is nobody's but its process's
+        if mine and entry.kind == "filesystem" and not alive:
             stop_machines_of(name, zfs.log)
             _unmount_all(entry.name)
             zfs.destroy(entry.name)
