@@ -223,6 +223,14 @@ def small_tar(bootstrapped: Place) -> Path:
             return fetch(small, folder=tars, max_age=40000.0, log=build.log, slowness=bootstrapped.slowness)
 
 
+def forget(place: Place, *names: str) -> None:
+    """Destroys what an earlier run of the tests left of these images, which only the tests have, and its clones."""
+    for name in names:
+        for dataset in (f"{place.layout.golden}/{name}", f"{place.layout.work}/{name}"):
+            if subprocess.run(["zfs", "list", dataset], capture_output=True).returncode == 0:
+                subprocess.run(["zfs", "destroy", "-R", dataset], check=True, timeout=120)
+
+
 @pytest.fixture
 def nothing_left(place: Place) -> Callable[..., list[str]]:
     """Tells what sessions left running or mounted: units, machines, mounts, datasets of boots.

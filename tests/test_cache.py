@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import pytest
 
 from pipeline.artifact import manifest
 from pipeline.place import Place
-from tests.conftest import SMALL, Sessions, code
+from tests.conftest import SMALL, Sessions, code, forget
 from tests.test_deltas import pool, shell
 
 PACKAGE = SMALL + '[profile]\npackages = ["hello"]\n'
 ON_IT = 'from = "cachebase"\n[profile]\npackages = ["tree"]\ntimezone = "Europe/Berlin"\n'
 TESTS = "def test_it_says_hello(machine):\n    assert machine.run('hello').rc == 0\n"
+# What an earlier run of these tests left in the place is another image's.
+RUN = uuid.uuid4().hex
 # Each machinectl check has its tests; here they would cost minutes.
 SLOW = ("shell", "login", "reboot", "status")
 
@@ -33,8 +36,9 @@ def quick(name: str) -> list[str]:
 @pytest.fixture(scope="module")
 def cached(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
     """Sessions with `cachebase`, which has a package, and `cachetop`, which stands on it."""
+    forget(bootstrapped, "cachetop", "cachebase", "broken")
     sessions = Sessions(tmp_path_factory.mktemp("cached"))
-    sessions.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "first\n"})
+    sessions.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": f"first {RUN}\n"})
     sessions.image("cachetop", ON_IT)
     return sessions
 
@@ -53,7 +57,7 @@ def zfs(*words: str) -> str:
 
 
 def test_first_all_is_made(cached: Sessions) -> None:
-    ended = cached.run("--image=cachebase")
+    ended = cached.run("--image=cachebase", "--rebuild=packages")
     assert ended.status == 0, ended.output
     assert "apt-get" in log(cached, "cachebase")
     assert ended.outcome("boot") == "PASSED"
@@ -86,7 +90,7 @@ def test_a_lost_artifact_is_written_again_with_the_checks_that_it_passed(cached:
 
 
 def test_a_file_that_changed_costs_no_package_and_the_report_says_why(cached: Sessions) -> None:
-    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "second\n"})
+    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": f"second {RUN}\n"})
     ended = cached.run("--image=cachebase")
     assert ended.status == 0, ended.output
     said = table(ended.output)
@@ -136,7 +140,7 @@ def test_an_image_stands_on_another_one_and_a_host_that_has_that_takes_a_clone_o
 
 
 def test_a_change_in_the_base_makes_anew_what_stands_on_it_and_both_live(cached: Sessions, place: Place) -> None:
-    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "third\n"})
+    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": f"third {RUN}\n"})
     ended = cached.run("--image=cachetop", "-k", "dataset or bootstrap or cycles or profile")
     assert ended.status == 0, ended.output
     said = table(ended.output)
@@ -144,7 +148,7 @@ def test_a_change_in_the_base_makes_anew_what_stands_on_it_and_both_live(cached:
     assert "what it stands on changed" in said["profile"]
     assert f"{place.layout.work}/cachebase@candidate" in origins(f"{place.layout.work}/cachetop")
     # The base is made once more: what stands on its last candidate keeps it.
-    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": "fourth\n"})
+    cached.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": f"fourth {RUN}\n"})
     again = cached.run("--image=cachebase", "-k", "dataset or bootstrap or cycles or profile")
     assert again.status == 0, again.output
     retired = f"{place.layout.bootstraps}/retired-cachebase-"
