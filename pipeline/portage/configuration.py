@@ -86,16 +86,32 @@ def profile_link(profile: str) -> str:
 
 
 def write(configuration: Configuration, tree: Path, folder: Path | None = None) -> None:
-    """Writes a target's configuration: first the image's own `folder`, then what image.toml says, and make.profile."""
+    """Writes a target's configuration: first the image's own `folder`, then what image.toml says, and make.profile.
+
+    In the folder each may be a file or a directory, as portage(5) allows; nothing of it is lost.
+    """
     if folder is not None:
         shutil.copytree(folder, tree / ETC, symlinks=True, dirs_exist_ok=True)
     for path, text in files(configuration).items():
         file = tree / path
+        if file.is_dir():
+            file /= "goldspawn"
+        elif file.parent.is_file():
+            _make_directory(file.parent)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        with file.open("a") as out:
+            out.write(text)
     link = tree / ETC / "make.profile"
     link.unlink(missing_ok=True)
     link.symlink_to(profile_link(configuration.profile))
+
+
+def _make_directory(file: Path) -> None:
+    """Makes a directory of a file: the file stands in it, and is read before ours."""
+    aside = file.with_name(f".{file.name}")
+    file.rename(aside)
+    file.mkdir()
+    aside.rename(file / "folder")
 
 
 def check_profile(profile: str, repositories: Mapping[str, Path], *, key: str) -> None:
