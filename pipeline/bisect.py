@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipeline import throwaway
 from pipeline.build import Build
 from pipeline.errors import CheckFailed
 from pipeline.machine import Machine
-from pipeline.workspace import Workspace, machine_name, of_this_process
+from pipeline.throwaway import machine_name
+from pipeline.workspace import Workspace
 
 
 def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
@@ -45,17 +47,12 @@ def bisect(build: Build, workspace: Workspace) -> str:
 def _boots(build: Build, snapshot: str) -> Iterator[str]:
     """What is wrong with a machine made of a snapshot, in one line; nothing if it is healthy."""
     name = machine_name(build.image.name)
-    dataset = f"{build.place.layout.boots}/{name}.bisect"
-    build.zfs.clone(snapshot, dataset, marks=of_this_process())
-    try:
-        with build.zfs.mounted(dataset, build.place.mountpoint(dataset)) as directory:
-            machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness)
-            try:
-                machine.start()
-                machine.judge()
-            except CheckFailed as error:
-                yield error.message.splitlines()[0]
-            finally:
-                machine.stop()
-    finally:
-        build.zfs.destroy(dataset)
+    with throwaway.clone(snapshot, f"{name}.bisect", build.place, build.zfs) as directory:
+        machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness)
+        try:
+            machine.start()
+            machine.judge()
+        except CheckFailed as error:
+            yield error.message.splitlines()[0]
+        finally:
+            machine.stop()

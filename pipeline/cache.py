@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import throwaway
 from pipeline.command import SILENT, BuildLog
 from pipeline.errors import GoldspawnError, InputError
 from pipeline.place import Place, open_place
 from pipeline.reuse.prune import Cached, Limits, prune, table
-from pipeline.workspace import OPENED, is_at_work, of_this_process
+from pipeline.workspace import is_at_work
 from pipeline.zfs import Zfs, ZfsError
 
 
@@ -64,13 +65,8 @@ def opened(place: Place, snapshot: str, zfs: Zfs) -> Iterator[Path]:
         raise InputError(
             f"{snapshot}: there is no such snapshot", hint="pytest --cache-info lists those that there are"
         )
-    dataset = f"{place.layout.boots}/{OPENED}{os.getpid()}"
-    zfs.clone(snapshot, dataset, marks=of_this_process())
-    try:
-        with zfs.mounted(dataset, place.mountpoint(dataset)) as tree:
-            yield tree
-    finally:
-        zfs.destroy(dataset)
+    with throwaway.clone(snapshot, f"{throwaway.OPENED}{os.getpid()}", place, zfs) as tree:
+        yield tree
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,20 +22,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline import throwaway
 from pipeline.errors import PlaceError
 from pipeline.image import Image
 from pipeline.lineage import versions
-from pipeline.machine.unit import stop_machines_of
-from pipeline.place import RUN, Place
+from pipeline.place import Place
 from pipeline.reuse.inputs import Keys
 from pipeline.reuse.plan import LAYERS, Policy, Start, ago, newest, plan, reads_mark
 from pipeline.reuse.world import Source, as_text, moved
-from pipeline.zfs import Zfs, ZfsError, dataset_at, mounts_of, unmount
-
-OWNER = {"owner": "goldspawn"}
-
-OPENED = "opened-gs"
-"""What the name of a clone begins with that somebody opened to look inside (`pipeline.cache`)."""
+from pipeline.throwaway import OWNER, machine_name
+from pipeline.zfs import Zfs, ZfsError
 
 
 @dataclass
@@ -152,13 +148,8 @@ class Workspace:
     @contextlib.contextmanager
     def looking(self) -> Iterator[Path]:
         """A clone of the last layer, mounted, that is thrown away."""
-        dataset = f"{self.place.layout.boots}/{machine_name(self.image.name)}.plan"
-        self.zfs.clone(self.layer, dataset, marks=of_this_process())
-        try:
-            with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
-                yield tree
-        finally:
-            self.zfs.destroy(dataset)
+        with throwaway.clone(self.layer, f"{machine_name(self.image.name)}.plan", self.place, self.zfs) as tree:
+            yield tree
 
     @contextlib.contextmanager
     def fill_tree(self) -> Iterator[Path]:
@@ -174,13 +165,8 @@ class Workspace:
     def booting_clone(self) -> Iterator[tuple[str, Path]]:
         """A clone of the candidate, mounted, to boot from: (name of the machine, directory). Destroyed afterwards."""
         machine = machine_name(self.image.name)
-        dataset = f"{self.place.layout.boots}/{machine}"
-        self.zfs.clone(self.candidate, dataset, marks=of_this_process())
-        try:
-            with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as directory:
-                yield machine, directory
-        finally:
-            self.zfs.destroy(dataset)
+        with throwaway.clone(self.candidate, machine, self.place, self.zfs) as directory:
+            yield machine, directory
 
     def promote(self) -> str:
         """Makes the candidate the image's golden snapshot, and returns that snapshot's name (see `lineage`)."""
@@ -232,43 +218,6 @@ class Workspace:
         self._locks.close()
 
 
-def of_this_process() -> dict[str, str]:
-    """The marks of a dataset that nobody needs when this process is gone."""
-    return {**OWNER, "process": _identity(os.getpid())}
-
-
-@contextlib.contextmanager
-def copied(tree: Path, *, image: str, place: Place, zfs: Zfs) -> Iterator[Path]:
-    """A throw-away clone of the dataset that is mounted at `tree`, mounted: for what may fail."""
-    origin = f"{dataset_at(tree)}@trial"
-    dataset = f"{place.layout.boots}/{machine_name(image)}.trial"
-    zfs.snapshot(origin, marks=OWNER)
-    try:
-        zfs.clone(origin, dataset, marks=of_this_process())
-        try:
-            with zfs.mounted(dataset, place.mountpoint(dataset)) as copy:
-                yield copy
-        finally:
-            zfs.destroy(dataset)
-    finally:
-        zfs.destroy(origin)
-
-
-def _identity(pid: int) -> str:
-    """A process, told from all others that had its number: an appliance, restored from one state, gives them again."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    return f"{pid}:{stat.rpartition(')')[2].split()[19]}"  # starttime, of proc(5)
-
-
-def machine_name(image: str) -> str:
-    """The name of the machine that is verified: the image's and the process's, so that it clashes with no other."""
-    suffix = f"-gs{os.getpid()}"
-    return image[: 64 - len(suffix)] + suffix
-
-
 def open_workspace(
     image: Image, place: Place, keys: Keys, zfs: Zfs, *, policy: Policy, wait: Callable[[str], None]
 ) -> Workspace:
@@ -308,23 +257,10 @@ def _refuse_foreign(zfs: Zfs, dataset: str) -> None:
 
 
 def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
-    """Clears machines, mounts and datasets that dead builds of this image left; its lock is held.
-
-    Clones say which process made them, so those of living processes (other tests of ours that boot clones of this
-    image) are left alone.
-    """
-    stop_prefix = f"{image.name}-gs"
-    for entry in reversed(zfs.entries(place.layout.boots, depth=1)):  # NAME.trial may be a clone of NAME.builder
-        name = entry.name.rsplit("/", 1)[1]
-        process = entry.properties.get("process", "")
-        alive = process != "" and _identity(int(process.partition(":")[0])) == process
-        mine = name.startswith((stop_prefix, OPENED))  # what was opened to look inside is nobody's but its process's
-        if mine and entry.kind == "filesystem" and not alive:
-            stop_machines_of(name, zfs.log)
-            _unmount_all(entry.name)
-            zfs.destroy(entry.name)
+    """Clears machines, mounts and datasets that dead builds of this image left; its lock is held."""
+    throwaway.sweep(image.name, place, zfs)
     tree = f"{place.layout.work}/{image.name}"
-    _unmount_all(tree)
+    throwaway.unmount_all(tree)
     bootstraps = zfs.entries(place.layout.bootstraps)
     finished = {
         entry.name.split("@")[0]
@@ -334,17 +270,9 @@ def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
     for entry in bootstraps:
         dead = entry.kind == "filesystem" and entry.name not in finished and entry.name != place.layout.bootstraps
         if dead and _unlocked(place.lock(f"bootstrap-{entry.name.rsplit('/', 1)[1].split('-')[0]}")):
-            _unmount_all(entry.name)
+            throwaway.unmount_all(entry.name)
             with contextlib.suppress(ZfsError):  # a trial of another image's stands on it, which clears that one
                 zfs.destroy(entry.name)
-    for folder in (RUN / "mnt").glob("*"):
-        if not _alive(folder.name):
-            for path in sorted(folder.rglob("*"), reverse=True):
-                if not path.is_mount():
-                    with contextlib.suppress(OSError):
-                        path.rmdir()
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def is_at_work(place: Place, dataset: str) -> bool:
@@ -353,15 +281,6 @@ def is_at_work(place: Place, dataset: str) -> bool:
     if parent in (place.layout.work, place.layout.golden):
         return not _unlocked(place.lock(f"{place.layout.work}/{name}"))
     return not _unlocked(place.lock(f"bootstrap-{name.split('-')[0]}"))
-
-
-def _unmount_all(dataset: str) -> None:
-    for where in mounts_of(dataset):
-        unmount(where)
-
-
-def _alive(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
 
 
 def _unlocked(lock: Path) -> bool:

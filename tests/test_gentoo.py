@@ -16,7 +16,8 @@ from pipeline.image import load
 from pipeline.place import Place
 from pipeline.reuse.inputs import keys
 from pipeline.reuse.plan import Policy
-from pipeline.workspace import OWNER, copied, open_workspace
+from pipeline.throwaway import OWNER, copied
+from pipeline.workspace import open_workspace
 from pipeline.zfs import Zfs
 from tests.conftest import REPOSITORY, Sessions
 

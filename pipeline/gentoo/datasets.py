@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from pipeline import throwaway
 from pipeline.bootstrap.gentoo import Builder, Gentoo
 from pipeline.build import Build
 from pipeline.command import run
@@ -27,7 +28,8 @@ from pipeline.gentoo.store import Store
 from pipeline.gentoo.workshop import Workshop
 from pipeline.reuse.inputs import keys
 from pipeline.tarball import BUILDER, fetch, unpack
-from pipeline.workspace import OWNER, copied, locked, machine_name, of_this_process
+from pipeline.throwaway import OWNER, copied, machine_name
+from pipeline.workspace import locked
 
 
 @contextlib.contextmanager
@@ -65,13 +67,8 @@ def _store(build: Build) -> Iterator[Store]:
 def _clone(build: Build, builder: Builder, tars: Path) -> Iterator[Path]:
     """A clone of the builder root, mounted; destroyed after the block."""
     origin = _origin(build, builder, tars)
-    dataset = f"{build.place.layout.boots}/{machine_name(build.image.name)}.builder"
-    build.zfs.clone(origin, dataset, marks=of_this_process())
-    try:
-        with build.zfs.mounted(dataset, build.place.mountpoint(dataset)) as root:
-            yield root
-    finally:
-        build.zfs.destroy(dataset)
+    with throwaway.clone(origin, f"{machine_name(build.image.name)}.builder", build.place, build.zfs) as root:
+        yield root
 
 
 def _origin(build: Build, builder: Builder, tars: Path) -> str:
