@@ -79,3 +79,14 @@ def test_the_image_that_takes_longest_begins_first(place: Place, sessions: Sessi
     assert re.findall(r"PASSED (\w)/test_", ended.output)[0] == "c", ended.output
     assert ended.status == 0
     assert Path(sessions.artifacts / "timeline.svg").exists()
+
+
+def test_a_base_comes_before_what_stands_on_it(place: Place, sessions: Sessions) -> None:
+    """Also where that takes longer: a worker that waited for the base would do nothing else."""
+    images = {"a": ('from = "b"', 0.1), "b": ('from = "z"', 1.0), "c": (TARBALL, 2.0), "z": (TARBALL, 0.1)}
+    for name, (definition, seconds) in images.items():
+        sessions.image(name, definition, tests=f"import time\n\ndef test_it(): time.sleep({seconds})\n")
+    (sessions.images / "root.tar").touch()
+    sessions.run("-k", "test_it")
+    ended = sessions.run("-n1", "-k", "test_it")
+    assert re.findall(r"PASSED (\w)/test_", ended.output) == ["z", "b", "c", "a"], ended.output

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped,unused-ignore]
 
+from pipeline.errors import InputError
+from pipeline.image import load
 from pipeline.plugin import loss, timeline
 from pipeline.plugin.collect import image_folder
 from pipeline.plugin.options import settings
@@ -23,6 +26,7 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         super().__init__(config, log)
+        self._chains: dict[Path, tuple[Path, ...]] = {}
         self._seconds = timeline.seconds(settings(config).wishes.artifacts)
 
     def _split_scope(self, nodeid: str) -> str:
@@ -34,14 +38,27 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
         return image_folder(Path(self.config.rootpath) / file)
 
     def _assign_work_unit(self, node: Any) -> None:
-        """Hands out the longest that is left, so that none comes alone at the end; what nobody knows may be longest."""
-        self.workqueue.move_to_end(max(self.workqueue, key=self._cost), last=False)
+        """Hands out a base before what stands on it, and else the longest, so that none comes alone at the end."""
+        folders = {scope: self._folder(next(iter(unit)).split("::", 1)[0]) for scope, unit in self.workqueue.items()}
+        below: Counter[Path | None] = Counter(
+            base for folder in folders.values() if folder is not None for base in self._bases(folder)
+        )
+        first = max(folders, key=lambda scope: (below[folders[scope]], self._cost(folders[scope])))
+        self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
-    def _cost(self, scope: str) -> float:
-        """How long a scope takes, in seconds, as far as the run before knows."""
-        test = next(iter(self.workqueue[scope]))
-        folder = self._folder(test.split("::", 1)[0])
+    def _bases(self, folder: Path) -> tuple[Path, ...]:
+        """The folders of the images on which an image stands; none for one whose definition is wrong."""
+        if folder not in self._chains:
+            try:
+                image = load(folder, settings(self.config).images)
+                self._chains[folder] = tuple(base.folder for base in image.chain[1:])
+            except InputError:  # which its worker reports
+                self._chains[folder] = ()
+        return self._chains[folder]
+
+    def _cost(self, folder: Path | None) -> float:
+        """How long an image takes, in seconds, as far as the run before knows; what nobody knows may be longest."""
         return 0.0 if folder is None else self._seconds.get(folder.name, math.inf)
 
     def _reschedule(self, node: Any) -> None:
