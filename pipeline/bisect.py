@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pipeline import throwaway
 from pipeline.build import Build
 from pipeline.errors import CheckFailed
-from pipeline.machine import Machine
+from pipeline.machine import Machine, verified
+from pipeline.network import Segment
 from pipeline.throwaway import machine_name
 from pipeline.workspace import Workspace
 
@@ -26,7 +27,7 @@ def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
     return found[::-1]
 
 
-def bisect(build: Build, workspace: Workspace) -> str:
+def bisect(build: Build, workspace: Workspace, segment: Segment) -> str:
     """Lines that say which stage was the first from which a machine does not boot, and how to look inside."""
     lines = ["bisect: clones of what each stage left were booted, the lowest first"]
     for stage, snapshot in chain(build, workspace.candidate):
@@ -34,7 +35,7 @@ def bisect(build: Build, workspace: Workspace) -> str:
             problem = "does not boot healthily, as said above"
         else:
             build.show(f"bisect: boots what {stage} left")
-            problem = "; ".join(_boots(build, snapshot))
+            problem = "; ".join(_boots(build, snapshot, segment))
         lines.append(f"  {stage}: {problem or 'boots, and is healthy'}")
         if problem:
             lines.append(f"the first red one is {stage}. Reopen it:")
@@ -44,11 +45,12 @@ def bisect(build: Build, workspace: Workspace) -> str:
     return "\n".join(lines)
 
 
-def _boots(build: Build, snapshot: str) -> Iterator[str]:
+def _boots(build: Build, snapshot: str, segment: Segment) -> Iterator[str]:
     """What is wrong with a machine made of a snapshot, in one line; nothing if it is healthy."""
     name = machine_name(build.image.name)
     with throwaway.clone(snapshot, f"{name}.bisect", build.place, build.zfs) as directory:
-        machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness)
+        settings = verified(build.image, segment)
+        machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness, settings)
         try:
             machine.start()
             machine.judge()

@@ -16,8 +16,9 @@ from typing import Literal, cast
 from pipeline.artifact import folder, index, manifest, packages, receive, shelf, stream, tree
 from pipeline.build import Build
 from pipeline.command import output
+from pipeline.image import Image
 from pipeline.lineage import deltas, sending
-from pipeline.machine import settings_file
+from pipeline.machine import settings
 from pipeline.reuse.verified import Made
 from pipeline.reuse.world import from_text
 
@@ -75,6 +76,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
             receive=receive.command(image.name, file),
             cycles=json.loads(told["cycles"]) if "cycles" in told else None,
             deltas=changes,
+            settings=_settings(image),
             world=_world(build, told.get("world", "")),
             verified=datetime.fromtimestamp(build.verdict.time if build.verdict is not None else time.time(), UTC),
         )
@@ -82,11 +84,18 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
         everything = index.of({**shelf.carry(target, partial, made, image.artifact.keep), manifest.FILE: made}, partial)
         everything.save(partial)
         receive.save(made, everything, partial)
-        (partial / f"{image.name}.nspawn").write_text(settings_file(image))
+        for name, text in settings.files(image):
+            (partial / name).write_text(text)
         (partial / "journal.log").write_text(build.journal)
         if build.log.path is not None:
             shutil.copyfile(build.log.path, partial / "build.log")
     return made
+
+
+def _settings(image: Image) -> manifest.Settings:
+    """The names of the files for the host, and how what was verified differed."""
+    nspawn, *drop_in = [name for name, _ in settings.files(image)]
+    return manifest.Settings(nspawn, next(iter(drop_in), None), settings.verified(image).unlike)
 
 
 def _deltas(

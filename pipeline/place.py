@@ -37,6 +37,10 @@ _TOOLS = {
     "systemd-nspawn": "systemd-container",
     "machinectl": "systemd-container",
     "systemd-run": "systemd",
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "dnsmasq": "dnsmasq-base",
+    "nsenter": "util-linux",
     "mount": "mount",
     "tar": "tar",
 }

@@ -21,9 +21,12 @@ OPENED = "opened-gs"
 """What the name of a clone begins with that somebody opened to look inside (`pipeline.cache`)."""
 
 
-def machine_name(image: str) -> str:
-    """The name of the machine that is verified: the image's and the process's, so that it clashes with no other."""
-    suffix = f"-gs{os.getpid()}"
+def machine_name(image: str, number: int = 1) -> str:
+    """The name of the machine that is verified: the image's and the process's, so that it clashes with no other.
+
+    `number` tells further ones of the same process apart.
+    """
+    suffix = f"-gs{os.getpid()}" + (f"-{number}" if number > 1 else "")
     return image[: 64 - len(suffix)] + suffix
 
 

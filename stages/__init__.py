@@ -9,6 +9,8 @@ from stages.profile import profile  # isort: skip
 from stages.boot import boot  # isort: skip
 from stages.machinectl import machinectl  # isort: skip
 from stages.acceptance import machine  # isort: skip
+from stages.disposable import disposable_machine  # isort: skip
+from stages.network import network, peer  # isort: skip
 from stages.snapshot import snapshot  # isort: skip
 
 __all__ = [
@@ -17,9 +19,12 @@ __all__ = [
     "build",
     "cycles",
     "dataset",
+    "disposable_machine",
     "image",
     "machine",
     "machinectl",
+    "network",
+    "peer",
     "place",
     "profile",
     "snapshot",

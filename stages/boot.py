@@ -10,7 +10,8 @@ import pytest
 from pipeline.bisect import bisect
 from pipeline.build import Build
 from pipeline.errors import CheckFailed
-from pipeline.machine import Machine
+from pipeline.machine import Machine, leash, verified
+from pipeline.network import segment
 from pipeline.plugin.verdict import Reused
 from pipeline.reuse.plan import ago
 from pipeline.reuse.verified import from_mark, key
@@ -28,8 +29,10 @@ def boot(build: Build, profile: Workspace) -> Iterator[Machine]:
         build.verdict = from_mark(profile.told(profile.candidate).get("verdict"), key(build.image))
     if build.verdict is not None:
         raise Reused(f"passed {ago(time.time() - build.verdict.time)}")
-    with profile.booting_clone() as (name, directory):
-        machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness)
+    slowness = build.place.slowness
+    with profile.booting_clone() as (name, directory), segment(leash(), build.log, slowness) as own:
+        settings = verified(build.image, own)
+        machine = Machine(name, directory, build.image.boot, build.log, slowness, settings, own)
         try:
             with build.stage("boot"):
                 started = time.monotonic()
@@ -40,8 +43,9 @@ def boot(build: Build, profile: Workspace) -> Iterator[Machine]:
                     if not build.wishes.bisect:
                         raise
                     machine.stop()
-                    raise CheckFailed(f"{error.message}\n{bisect(build, profile)}", hint=error.hint) from error
-                build.notes["boot"] = f"ready and healthy after {time.monotonic() - started:.1f} s"
+                    raise CheckFailed(f"{error.message}\n{bisect(build, profile, own)}", hint=error.hint) from error
+                unlike = f"; not as it ships: {'; '.join(machine.settings.unlike)}" if machine.settings.unlike else ""
+                build.notes["boot"] = f"ready and healthy after {time.monotonic() - started:.1f} s{unlike}"
             yield machine
         finally:
             machine.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifact import manifest, tree
+from pipeline.artifact import manifest, receive, tree
 from pipeline.command import SILENT, output, run
 from pipeline.image import Boot
-from pipeline.machine import Machine, host
+from pipeline.machine import Machine, Network, host, leash
 from pipeline.machine import machinectl as ctl
+from pipeline.network import Segment, peer, segment
 from pipeline.place import Place
 from pipeline.plugin.options import settings
 from pipeline.zfs import Zfs
@@ -24,11 +26,11 @@ POOL = "tank"
 
 _TALK = "exec 3<>/dev/tcp/127.0.0.1/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
 
-SERVES = {
-    "debian": ("web1", "curl -sf http://localhost/", "<h1>web1</h1>"),
-    "gentoo": ("gentoo1", f"bash -c {shlex.quote(_TALK)}", "glyph known: yes"),
+SERVES: dict[str, tuple[str, str, str, bool, int]] = {
+    "debian": ("web1", "curl -sf http://localhost/", "<h1>web1</h1>", True, 512 << 20),
+    "gentoo": ("gentoo1", f"bash -c {shlex.quote(_TALK)}", "glyph known: yes", False, 0),
 }
-"""Of each distribution an image, a command that asks the machine for its page, and what stands in the answer."""
+"""Of each distribution an image, and what `Shipped` says of it from `asked` on."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Shipped:
     manifest: manifest.Manifest
     asked: str
     page: str
+    networked: bool
+    """Whether it asks for addresses, as a host of a network of its own."""
+    limit: int
+    """Most memory in bytes that its definition allows, 0 for no limit."""
 
     @property
     def name(self) -> str:
@@ -49,13 +55,13 @@ class Shipped:
 def shipped(request: pytest.FixtureRequest, place: Place, pytestconfig: pytest.Config) -> Shipped:
     """A web server's artifact, which this run exported."""
     chosen = settings(pytestconfig)
-    name, asked, page = SERVES[request.param]
+    name, *said = SERVES[request.param]
     folder = chosen.wishes.artifacts / name
     if not (folder / manifest.FILE).exists() or not Zfs().exists(manifest.load(folder).snapshot.name):
         pytest.fail(
             f"{folder} does not hold an artifact of this pool: run with the image, `pytest --image {name}`, first"
         )
-    return Shipped(folder, manifest.load(folder), asked, page)
+    return Shipped(folder, manifest.load(folder), *said)
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +102,29 @@ def test_a_stream_sets_no_property_on_the_receiver(received: Shipped) -> None:
     assert [row for row in rows if row.endswith("\treceived")] == []
 
 
-def test_the_machine_runs_on_the_host_answers_a_shell_and_serves_its_page(received: Shipped, place: Place) -> None:
+@pytest.fixture
+def installed(received: Shipped, place: Place) -> Iterator[Segment]:
+    """The machine's settings, where the manifest's own commands put them, and a bridge of this host in them."""
     name = received.name
-    settings_folder = Path("/etc/systemd/nspawn")
-    run(["install", "-D", "-m", "644", "-t", str(settings_folder), str(received.folder / f"{name}.nspawn")], timeout=30)
+    nspawn = Path(f"/etc/systemd/nspawn/{name}.nspawn")
+    service = Path(f"/etc/systemd/system/systemd-nspawn@{name}.service.d")
+    with segment(leash(), SILENT, place.slowness) as bridge:
+        run(["/bin/sh", "-ec", "\n".join(receive.install(received.manifest))], cwd=received.folder, timeout=60)
+        link = "VirtualEthernet=yes\n"
+        assert link in nspawn.read_text()
+        nspawn.write_text(nspawn.read_text().replace(link, f"{link}Bridge={bridge.name}\n"))
+        try:
+            yield bridge
+        finally:
+            nspawn.unlink()
+            shutil.rmtree(service, ignore_errors=True)
+            run(["systemctl", "daemon-reload"], timeout=60)
+
+
+def test_the_machine_runs_on_the_host_and_serves_its_page_there_and_to_others(
+    received: Shipped, installed: Segment, place: Place
+) -> None:
+    name = received.name
     machine = Machine(name, Path("/var/lib/machines") / name, Boot(), SILENT, place.slowness)
     try:
         run(["systemctl", "start", f"systemd-nspawn@{name}"], timeout=place.limit(90))
@@ -108,6 +133,13 @@ def test_the_machine_runs_on_the_host_answers_a_shell_and_serves_its_page(receiv
         deadline = time.monotonic() + place.limit(10)
         while received.page not in (served := host(name).run(received.asked)).stdout:
             assert time.monotonic() < deadline, served
+        if received.limit:
+            unit = f"/sys/fs/cgroup/machine.slice/systemd-nspawn@{name}.service"
+            assert Path(unit, "memory.max").read_text().strip() == str(received.limit)
+        if received.networked:
+            network, other = Network(name, installed, SILENT, place.slowness), peer(installed)
+            for url in (f"http://{network.address(4)}/", f"http://[{network.address(6)}]/", f"http://{name}/"):
+                command = "curl --silent --show-error --fail --retry 5 --retry-all-errors --max-time 60 %s"
+                assert received.page in other.check_output(command, url)
     finally:
         run(["systemctl", "stop", f"systemd-nspawn@{name}"], timeout=place.limit(90), check=False)
-        (settings_folder / f"{name}.nspawn").unlink(missing_ok=True)

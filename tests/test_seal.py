@@ -11,7 +11,7 @@ import pytest
 from pipeline.artifact import tree
 from pipeline.build import Build, Wishes, open_build
 from pipeline.image import load
-from pipeline.machine import Machine
+from pipeline.machine import Machine, verified
 from pipeline.place import Place
 from pipeline.plugin.options import exchange
 from pipeline.profile import Pool, apply, packages, seal
@@ -80,7 +80,7 @@ def test_two_machines_of_one_image_make_identities_of_their_own(
 def _boot(build: Build, workspace: Workspace) -> dict[str, bytes]:
     """Boots a clone until it is healthy, and returns the files that it made or changed, with their contents."""
     with workspace.booting_clone() as (name, directory):
-        machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness)
+        machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness, verified(build.image))
         try:
             machine.start()
             machine.judge()

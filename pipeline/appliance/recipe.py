@@ -27,7 +27,8 @@ PACKAGES = (
     "systemd", "systemd-sysv", "systemd-container", "udev", "kmod", "dbus", "libpam-systemd", "openssh-server",
     "zfsutils-linux", "python3", "python3-pyzfs", "mmdebstrap", "debootstrap", "debian-archive-keyring",
     "ca-certificates", "zstd", "xz-utils", "bzip2", "tar", "acl", "attr", "libcap2-bin", "iproute2", "iputils-ping",
-    "nftables", "curl", "wget", "rsync", "procps", "psmisc", "less", "git", "gnupg", "gpgv", "arch-test",
+    "dnsmasq-base", "nftables", "curl", "wget", "rsync", "procps", "psmisc", "less", "git", "gnupg", "gpgv",
+    "arch-test",
 )  # fmt: skip
 """Packages of the guest."""
 

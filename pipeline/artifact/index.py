@@ -7,26 +7,22 @@ These classes are the one description of the file; `docs/index.schema.json` is m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import AwareDatetime, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AwareDatetime
 from pydantic.dataclasses import dataclass
 
+from pipeline.artifact.document import STRICT, Document
 from pipeline.artifact.manifest import Bytes, Guid, Manifest, Name, Sha256
-from pipeline.artifact.room import refused
-from pipeline.errors import InputError
 
 FILE = "index.json"
 SCHEMA: Literal[1] = 1
 """Grows when an old reader would misunderstand a new file."""
 
-_STRICT = ConfigDict(extra="forbid")
 
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Stream:
     """A stream: `guid` is the snapshot that it makes, `from_guid` the one that it starts from (none: it is full)."""
 
@@ -41,7 +37,7 @@ class Stream:
     from_version: str | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Version:
     """A version of the image, its manifest's file, and the streams that make it."""
 
@@ -52,7 +48,7 @@ class Version:
     streams: tuple[Stream, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Index:
     """All versions of an image of which a stream is here, the oldest first; each stream is in the folder, whole."""
 
@@ -67,15 +63,12 @@ class Index:
 
     def save(self, folder: Path) -> None:
         """Writes `index.json` into `folder`. Raises `PlaceError` if that cannot be done."""
-        data = _INDEX.dump_python(self, mode="json", exclude_none=True)
-        order = {"schema_version": data.pop("schema_version"), **data}
-        try:
-            (folder / FILE).write_text(json.dumps(order, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise refused(folder / FILE, error) from error
+        INDEX.save(self, folder / FILE)
 
 
-_INDEX = TypeAdapter(Index)
+INDEX = Document(Index, FILE, "Index of an image's artifacts", sparse=True)
+load = INDEX.load
+schema = INDEX.schema
 
 
 def of(manifests: Mapping[str, Manifest], folder: Path) -> Index:
@@ -108,26 +101,3 @@ def streams(made: Manifest) -> list[Stream]:
 
 def _there(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-def load(path: Path) -> Index:
-    """Reads an index, from its folder or its own path. Raises `InputError`, one line, if it is missing or wrong."""
-    if path.is_dir():
-        path = path / FILE
-    try:
-        return _INDEX.validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {len(others)} more)" if others else ""
-        raise InputError(f"{path}: {key + ': ' if key else ''}{first['msg']}{more}") from error
-
-
-def schema() -> str:
-    """The JSON schema of the file, as docs/index.schema.json holds it."""
-    made: dict[str, Any] = _INDEX.json_schema(mode="validation")
-    made["required"] = sorted({*made["required"], "schema_version"})
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Index of an image's artifacts"}
-    return json.dumps({**head, **{key: value for key, value in made.items() if key != "title"}}, indent=2) + "\n"

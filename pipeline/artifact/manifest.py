@@ -6,21 +6,17 @@ These classes are the one description of the file; `docs/manifest.schema.json` i
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 from pydantic.dataclasses import dataclass
 
-from pipeline.artifact.room import refused
-from pipeline.errors import InputError
+from pipeline.artifact.document import STRICT, Document
 
 FILE = "manifest.json"
 SCHEMA: Literal[1, 2] = 2
 """Grows when an old reader would misunderstand a new file; 2 added `deltas`. Files of all earlier versions are read."""
-
-_STRICT = ConfigDict(extra="forbid", populate_by_name=True)
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
@@ -35,7 +31,7 @@ Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Snapshot:
     """The golden snapshot: its name in the pool that it was built in, and its guid, which it keeps in every pool."""
 
@@ -43,7 +39,7 @@ class Snapshot:
     guid: Guid
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Stream:
     """The file beside the manifest: size in bytes, and the pool features that a receiver needs."""
 
@@ -53,7 +49,7 @@ class Stream:
     features: tuple[str, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Origin:
     """What a delta starts from: the snapshot with this guid, which the receiver has to have.
 
@@ -68,7 +64,7 @@ class Origin:
     snapshot: Annotated[str, Field(description="Its name in the pool that the delta was made in")]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Delta:
     """A stream of what changed since another snapshot, in a file beside the manifest."""
 
@@ -84,7 +80,7 @@ class Delta:
     ] = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Versions:
     """What built and booted the image."""
 
@@ -94,7 +90,7 @@ class Versions:
     kernel: str
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Place:
     """Where it was built: on the host itself or in the appliance, and what ran its instructions there."""
 
@@ -102,7 +98,7 @@ class Place:
     accelerator: Annotated[str, Field(description="`none` on a native host, else `kvm` or `tcg`")]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Check:
     """One check of the machine, by its pytest node id."""
 
@@ -111,7 +107,7 @@ class Check:
     seconds: Seconds
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Tree:
     """The digest of the file tree (pipeline/artifact/tree.py has its format), by which builds can be compared."""
 
@@ -120,7 +116,7 @@ class Tree:
     bytes: Bytes
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Package:
     """A package as the tree's own package database writes it."""
 
@@ -129,7 +125,7 @@ class Package:
     architecture: str
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Source:
     """What packages came from: an index (`state` is its SHA-256), a git repository (its commit), or by age."""
 
@@ -138,7 +134,7 @@ class Source:
     state: str
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class World:
     """The state of the world that the tree was drawn from, and whether it was looked at in the run that exported."""
 
@@ -152,7 +148,16 @@ class World:
     sources: tuple[Source, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
+class Settings:
+    """The files for the host beside the manifest; how the settings of the verified machine differed, and why."""
+
+    nspawn: Name
+    drop_in: Annotated[Name | None, Field(description="For systemd-nspawn@IMAGE.service.d, if the image has one")]
+    unlike: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
 class Manifest:
     """All that a build has to say about its artifact."""
 
@@ -179,41 +184,15 @@ class Manifest:
     deltas: Annotated[
         tuple[Delta, ...], Field(description="Streams of changes that lead to this version; more are in index.json")
     ] = ()
+    settings: Settings | None = None
     schema_version: Literal[1, 2] = SCHEMA
 
     def save(self, folder: Path, name: str = FILE) -> Path:
         """Writes the manifest into `folder`; returns its path. Raises `PlaceError` if that cannot be done."""
-        path = folder / name
-        data = _MANIFEST.dump_python(self, mode="json", by_alias=True)
-        order = {"schema_version": data.pop("schema_version"), **data}
-        try:
-            path.write_text(json.dumps(order, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise refused(path, error) from error
-        return path
+        MANIFEST.save(self, folder / name)
+        return folder / name
 
 
-_MANIFEST = TypeAdapter(Manifest)
-
-
-def load(path: Path) -> Manifest:
-    """Reads a manifest, from its folder or its own path. Raises `InputError`, one line, if it is missing or wrong."""
-    if path.is_dir():
-        path = path / FILE
-    try:
-        return _MANIFEST.validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {len(others)} more)" if others else ""
-        raise InputError(f"{path}: {key + ': ' if key else ''}{first['msg']}{more}") from error
-
-
-def schema() -> str:
-    """The JSON schema of the file, as docs/manifest.schema.json holds it."""
-    made: dict[str, Any] = _MANIFEST.json_schema(mode="validation")
-    made["required"] = sorted({*made["required"], "schema_version"})
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Manifest of a goldspawn artifact"}
-    return json.dumps({**head, **{key: value for key, value in made.items() if key != "title"}}, indent=2) + "\n"
+MANIFEST = Document(Manifest, FILE, "Manifest of a goldspawn artifact")
+load = MANIFEST.load
+schema = MANIFEST.schema

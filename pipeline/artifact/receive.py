@@ -45,12 +45,22 @@ def lines(manifest: Manifest, folder: Path) -> list[str]:
     told = [
         f"{folder}: {manifest.stream.file}, {size(manifest.stream.size)}. On a host, in a copy of that folder:",
         f"  sha256sum -c {SUMS} && {manifest.receive}",
-        f"  install -D -m 644 -t /etc/systemd/nspawn {image}.nspawn && machinectl start {image}",
+        f"  {' && '.join([*install(manifest), f'machinectl start {image}'])}",
     ]
     for delta in manifest.deltas:
         told.append(f"{delta.file}, {size(delta.size)}. On a host that has {_having(delta)}:")
         told.append(f"  sha256sum -c --ignore-missing {SUMS} && {delta.receive}")
     return told
+
+
+def install(manifest: Manifest) -> list[str]:
+    """The commands that put the machine's settings where systemd looks for them, typed in the artifact's folder."""
+    image, settings = manifest.image, manifest.settings
+    commands = [f"install -D -m 644 -t /etc/systemd/nspawn {image}.nspawn"]
+    if settings is not None and settings.drop_in is not None:
+        where = f"/etc/systemd/system/systemd-nspawn@{image}.service.d/goldspawn.conf"
+        commands += [f"install -D -m 644 {settings.drop_in} {where}", "systemctl daemon-reload"]
+    return commands
 
 
 def _having(delta: Delta) -> str:
@@ -65,6 +75,7 @@ def sums(streams: Iterable[Stream]) -> str:
 def guide(manifest: Manifest) -> str:
     """RECEIVE.md: from a copy of the folder to a shell in the machine."""
     image, file = manifest.image, manifest.stream.file
+    installing = "\n       ".join(install(manifest))
     needed = ", ".join(f"`{name}`" for name in manifest.stream.features) or "none"
     return f"""\
 # {image} {manifest.version}
@@ -91,7 +102,7 @@ Type this as root on a host with ZFS, in a copy of this folder. `{PARENT}` stand
 
 3. Its settings, then start it, now and at every boot:
 
-       install -D -m 644 -t /etc/systemd/nspawn {image}.nspawn
+       {installing}
        machinectl start {image}
        machinectl enable {image}
 

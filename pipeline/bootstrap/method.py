@@ -15,7 +15,7 @@ from pipeline.command import BuildLog
 from pipeline.errors import InputError, PlaceError
 from pipeline.reuse.world import Source
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", defer_build=True)
 """How every dataclass of image.toml is validated: a key that is not known is an error."""
 
 

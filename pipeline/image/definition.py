@@ -13,6 +13,8 @@ from pydantic_core import ArgsKwargs, PydanticCustomError
 from pipeline import bootstrap
 from pipeline.bootstrap.method import STRICT, Settings
 from pipeline.bootstrap.values import Count, Packages, Text, unique
+from pipeline.image.nspawn import Nspawn
+from pipeline.image.service import Service
 from pipeline.image.values import (
     AbsolutePath,
     AccountId,
@@ -190,6 +192,12 @@ class Definition:
         Profile, Field(description="What makes the machine its own.")
     ] = dataclasses.field(default_factory=Profile)  # fmt: skip
     boot: Annotated[Boot, Field(description="How the machine is run.")] = dataclasses.field(default_factory=Boot)
+    nspawn: Annotated[
+        Nspawn, Field(description="The machine's .nspawn file.")
+    ] = dataclasses.field(default_factory=Nspawn)  # fmt: skip
+    service: Annotated[
+        Service, Field(description="The machine's unit on a host.")
+    ] = dataclasses.field(default_factory=Service)  # fmt: skip
     artifact: Annotated[Artifact, Field(description="What is exported.")] = dataclasses.field(default_factory=Artifact)
 
     @model_validator(mode="before")
@@ -199,6 +207,15 @@ class Definition:
         if isinstance(given, dict) and "from" in given and "bootstrap" in given:
             raise PydanticCustomError("goldspawn", "`from` and `[bootstrap]` exclude each other: a base brings its own")
         return data
+
+    @model_validator(mode="after")
+    def _possible(self) -> Definition:
+        if self.boot.private_users and self.nspawn.exec.oom_score_adjust is not None:
+            message = (
+                "`nspawn.exec.oom_score_adjust` needs `boot.private_users = false`: systemd-nspawn cannot set it else"
+            )
+            raise PydanticCustomError("goldspawn", message)
+        return self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +231,8 @@ class Image:
     bootstrap: SerializeAsAny[Settings]
     profile: Profile
     boot: Boot
+    nspawn: Nspawn
+    service: Service
     artifact: Artifact
     base: Image | None = None
 

@@ -70,6 +70,23 @@ private_users = true
 allow_failed = ["systemd-networkd-wait-online.service"]
 timeout = 60
 
+[nspawn.exec]
+capability = ["CAP_NET_ADMIN"]
+environment = { SITE = "example.org" }
+limits = { core = "0" }
+
+[nspawn.files]
+bind_read_only = ["/srv/www:/var/www/shared:idmap"]
+temporary_file_system = ["/var/cache/nginx:size=64M"]
+
+[nspawn.network]
+bridge = "br0"
+
+[service]
+memory_high = "400M"
+cpu_weight = 200
+restart = "on-failure"
+
 [artifact]
 compression = "zstd-3"
 deltas = ["previous"]
@@ -131,7 +148,7 @@ def page() -> str:
     ]
     for heading, keys, required in _methods(defs):
         lines += ["", heading, "", *_table(keys, required)]
-    for key in ("profile", "boot", "artifact"):
+    for key in ("profile", "boot", "nspawn", "service", "artifact"):
         lines += _section(f"[{key}]", defs[_ref(whole["properties"][key])], defs, prefix=key)
     lines += ["", "## A full example", "", "```toml", EXAMPLE.rstrip(), "```"]
     return "\n".join(lines) + "\n"
@@ -168,15 +185,13 @@ def _methods(defs: Schema) -> Iterator[tuple[str, Schema, list[str]]]:
 
 def _section(title: str, table: Schema, defs: Schema, *, prefix: str) -> Iterator[str]:
     level = "##" if title.startswith("[") and not title.startswith("[[") else "###"
-    yield from (
-        "",
-        f"{level} `{title}`",
-        "",
-        _first_line(table),
-        "",
-        *_table(table["properties"], table.get("required", ())),
-    )
+    yield from ("", f"{level} `{title}`", "", _first_line(table))
+    keys = {key: value for key, value in table["properties"].items() if not _ref(value)}
+    if keys:
+        yield from ("", *_table(keys, table.get("required", ())))
     for key, value in table["properties"].items():
+        if inner := _ref(value):
+            yield from _section(f"[{prefix}.{key}]", defs[inner], defs, prefix=f"{prefix}.{key}")
         if inner := _ref(value.get("items", {})):
             yield from _section(f"[[{prefix}.{key}]]", defs[inner], defs, prefix=f"{prefix}.{key}")
 

@@ -80,7 +80,7 @@ def _nearest(loc: Location) -> str:
     keys = [field.name for field in dataclasses.fields(_table(loc[:-1]))]
     if not _close(key, keys):
         for section in _SECTIONS:
-            if key in {field.name for field in dataclasses.fields(_table((section,)))}:
+            if key in {field.name for field in dataclasses.fields(_table(tuple(section.split("."))))}:
                 return f'did you mean "{section}.{key}"?'
     return _suggest(key, keys)
 
@@ -96,7 +96,7 @@ def _close(word: str, known: Sequence[str]) -> str | None:
     return next(iter(get_close_matches(word.lower().replace("-", "_"), known, 1)), None)
 
 
-_SECTIONS = ("profile", "boot", "artifact")
+_SECTIONS = ("profile", "boot", "nspawn.exec", "nspawn.files", "nspawn.network", "service", "artifact")
 
 
 def _table(loc: Location) -> type[Any]:

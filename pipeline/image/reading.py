@@ -56,6 +56,8 @@ def load(folder: Path, elsewhere: Sequence[Path] = (), *, above: tuple[str, ...]
         base.bootstrap if base is not None else definition.bootstrap,
         definition.profile,
         definition.boot,
+        definition.nspawn,
+        definition.service,
         definition.artifact,
         base,
     )

@@ -1,4 +1,4 @@
-"""systemd-nspawn: running one command in a tree that is being made, and the settings of a machine that ships."""
+"""systemd-nspawn: running one command in a tree that is being made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.command import BuildLog, Result, run
-from pipeline.image import Boot, Image
 from pipeline.zfs import room_explained
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,53 +56,3 @@ def container(tree: Path, binds: Mapping[str, Path] = {}, shown: Mapping[str, Pa
 def _escaped(path: str) -> str:
     """A path as an argument in which a colon has a meaning (systemd-nspawn(1), --bind)."""
     return path.replace("\\", "\\\\").replace(":", "\\:")
-
-
-def options(boot: Boot) -> list[str]:
-    """systemd-nspawn's options for what `[boot]` of image.toml says."""
-    chosen = (
-        ["--private-users=pick", "--private-users-ownership=auto"] if boot.private_users else ["--private-users=no"]
-    )
-    if boot.nofile is not None:
-        chosen.append(f"--rlimit=RLIMIT_NOFILE={boot.nofile}")
-    return chosen
-
-
-def unit_properties(boot: Boot) -> dict[str, str]:
-    """The unit's properties (systemd.resource-control(5)) for what `[boot]` of image.toml says."""
-    wanted = {
-        "MemoryMax": None if boot.memory_max is None else str(boot.memory_max),
-        "TasksMax": None if boot.tasks_max is None else str(boot.tasks_max),
-        "CPUQuota": None if boot.cpu_quota is None else f"{boot.cpu_quota}%",
-    }
-    return {key: value for key, value in wanted.items() if value is not None}
-
-
-def settings_file(image: Image) -> str:
-    """The machine's .nspawn file for /etc/systemd/nspawn of a host (systemd.nspawn(5)); limits as comments."""
-    boot = image.boot
-    lines = [
-        f"# {image.name}: {image.description}".rstrip(": "),
-        f"# Install as /etc/systemd/nspawn/{image.name}.nspawn",
-        "[Exec]",
-        "Boot=yes",
-        "NotifyReady=yes",
-        f"PrivateUsers={'pick' if boot.private_users else 'no'}",
-    ]
-    if boot.nofile is not None:
-        lines.append(f"LimitNOFILE={boot.nofile}")
-    lines += ["", "[Network]", "Private=yes", "VirtualEthernet=yes"]
-    shared = image.bootstrap.shared
-    if boot.private_users or shared:
-        lines += ["", "[Files]"]
-    if boot.private_users:
-        lines.append("PrivateUsersOwnership=auto")
-    for path, writable in shared.items():
-        # With users of its own a machine would see these files as nobody's, but for a mount that maps them.
-        mapped = f":{path}:idmap" if boot.private_users else ""
-        lines.append(f"Bind{'' if writable else 'ReadOnly'}={path}{mapped}")
-    limits = unit_properties(boot)
-    if limits:
-        lines += ["", f"# Limits are the unit's: systemctl edit systemd-nspawn@{image.name}", "# [Service]"]
-        lines += [f"# {key}={value}" for key, value in limits.items()]
-    return "\n".join(lines) + "\n"

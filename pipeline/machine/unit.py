@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
@@ -19,10 +19,19 @@ from tenacity.retry import retry_if_result
 from pipeline.command import BuildLog, output, run
 from pipeline.errors import CheckFailed, CommandFailed, PlaceError
 from pipeline.image import Boot
-from pipeline.machine.nspawn import options, unit_properties
+from pipeline.machine.settings import Settings
+from pipeline.network import Segment
 
 MACHINE_UNIT = "goldspawn-machine-"
 LEASH_UNIT = "goldspawn-leash-"
+
+_SETTINGS = Path("/run/systemd/nspawn")
+
+_DEVICES = (
+    "/dev/net/tun rwm", "char-pts rw", "/dev/fuse rwm", "/dev/loop-control rw", "block-loop rw", "block-blkext rw",
+    "/dev/mapper/control rw", "block-device-mapper rw",
+)  # fmt: skip
+"""What systemd-nspawn@.service allows beside /dev/null and its like (systemd 257)."""
 
 _REBOOT_STATUS = "133"
 """What nspawn exits with under --keep-unit when the machine asks for a reboot (systemd-nspawn@.service has it)."""
@@ -30,17 +39,24 @@ _REBOOT_STATUS = "133"
 
 @dataclass
 class Machine:
-    """A machine made of the tree at `directory`. `slowness` multiplies all time limits."""
+    """A machine made of the tree at `directory`, run with `settings`. `slowness` multiplies all time limits."""
 
     name: str
     directory: Path
     boot: Boot
     log: BuildLog
     slowness: float = 1.0
+    settings: Settings = field(default_factory=Settings)
+    segment: Segment | None = None
 
     @property
     def unit(self) -> str:
         return f"{MACHINE_UNIT}{self.name}.service"
+
+    @property
+    def _file(self) -> Path:
+        """Where systemd-nspawn finds the settings of a machine, and trusts them (systemd-nspawn(1), --settings)."""
+        return _SETTINGS / f"{self.name}.nspawn"
 
     def start(self) -> None:
         """Boots the machine and waits until it is ready.
@@ -52,15 +68,19 @@ class Machine:
         properties = {
             "Type": "notify", "NotifyAccess": "main", "TimeoutStartSec": "infinity", "KillMode": "mixed",
             "TimeoutStopSec": f"{10 * self.slowness:.0f}", "Delegate": "yes", "RestartForceExitStatus": _REBOOT_STATUS,
-            "SuccessExitStatus": _REBOOT_STATUS, "BindsTo": leash(), "After": leash(), **unit_properties(self.boot),
+            "SuccessExitStatus": _REBOOT_STATUS, "BindsTo": leash(), "After": leash(), "DevicePolicy": "closed",
+            "Environment": "SYSTEMD_LOG_TARGET=console",  # by the journal's own way its last words get lost
         }  # fmt: skip
+        told = [*properties.items(), *(("DeviceAllow", one) for one in _DEVICES), *self.settings.service]
         argv = [
             "systemd-run", "--quiet", "--collect", f"--unit={self.unit}", "--slice=machine.slice",
-            *(f"--property={key}={value}" for key, value in properties.items()), "--",
-            "systemd-nspawn", "--quiet", "--boot", "--settings=no", "--keep-unit", "--notify-ready=yes",
-            "--suppress-sync=yes", "--link-journal=no", "--private-network", "--resolv-conf=off", "--timezone=off",
-            f"--machine={self.name}", f"--directory={self.directory}", *options(self.boot),
+            *(f"--property={key}={value}" for key, value in told), "--",
+            "systemd-nspawn", "--quiet", "--boot", "--settings=override", "--keep-unit",
+            f"--machine={self.name}", f"--directory={self.directory}",
         ]  # fmt: skip
+        self.log.line(f"settings: {self._file}\n{self.settings.nspawn}")
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(self.settings.nspawn)
         try:
             run(argv, log=self.log, timeout=limit)
         except CommandFailed as error:
@@ -179,6 +199,8 @@ def stop_machines_of(prefix: str, log: BuildLog) -> None:
             raise PlaceError(f"{unit} of an earlier run cannot be stopped", hint=f"systemctl status {unit}")
     for left in _EXPORTS.glob(f"{prefix}*"):
         _clear_export(left, log)
+    for left in _SETTINGS.glob(f"{prefix}*.nspawn"):
+        left.unlink()
 
 
 def _end(unit: str, machine: str, log: BuildLog, limit: float) -> None:
@@ -193,9 +215,10 @@ def _end(unit: str, machine: str, log: BuildLog, limit: float) -> None:
     output(["systemctl", "stop", unit], log=log, check=False, timeout=limit)
     output(["systemctl", "reset-failed", unit], check=False)
     _clear_export(_EXPORTS / machine, log)
+    (_SETTINGS / f"{machine}.nspawn").unlink(missing_ok=True)
 
 
-_EXPORTS = Path("/run/systemd/nspawn/unix-export")
+_EXPORTS = _SETTINGS / "unix-export"
 
 
 def _clear_export(left: Path, log: BuildLog) -> None:

@@ -19,7 +19,7 @@ from pipeline.reuse.marks import packed, unpacked
 from pipeline.zfs import Zfs
 
 _HOME = Path(__file__).parents[2]
-_CODE = ("pipeline/machine", "stages")
+_CODE = ("pipeline/machine", "pipeline/network", "stages")
 
 
 class Made(Protocol):
@@ -58,6 +58,8 @@ def key(image: Image) -> str:
     files += [path for name in _CODE for path in sorted((_HOME / name).rglob("*.py"))]
     data = [
         as_data(image.boot),
+        as_data(image.nspawn),
+        as_data(image.service),
         [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
         output(["systemctl", "--version"]).stdout.split("\n")[0],
         Zfs.version(),

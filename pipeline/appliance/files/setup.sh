@@ -44,6 +44,9 @@ pool() {
     fi
 }
 
+# Overlays of machines have their upper layers there, and those cannot lie on the overlay that is the guest's root.
+mountpoint -q /var/tmp || mount -t tmpfs -o mode=1777 tmpfs /var/tmp || fail "cannot mount /var/tmp"
+
 [ "$VIRTIOFS" = 0 ] || share || exit 1
 [ "$POOL" = 0 ] || pool || exit 1
 echo goldspawn-setup: done

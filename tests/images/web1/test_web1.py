@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from testinfra.host import Host
+
+from pipeline.machine import Network
+
+CURL = "curl --silent --show-error --fail --max-time 60"
 
 
 def test_nginx_is_enabled_and_running(machine: Host) -> None:
@@ -43,7 +50,9 @@ def test_requests_are_logged(machine: Host) -> None:
 
 
 def test_nothing_but_port_80_listens(machine: Host) -> None:
-    sockets = machine.check_output("ss --no-header --listening --tcp --udp --numeric").splitlines()
+    lines = machine.check_output("ss --no-header --listening --tcp --udp --numeric").splitlines()
+    # What asks for addresses hears the answers at these (DHCP, DHCPv6).
+    sockets = [line for line in lines if not line.split()[4].endswith((":68", ":546"))]
     assert {(line.split()[0], line.split()[4]) for line in sockets} == {("tcp", "0.0.0.0:80"), ("tcp", "[::]:80")}
 
 
@@ -57,3 +66,48 @@ def test_machine_has_its_name_and_time_zone(machine: Host) -> None:
         "web1",
         "/usr/share/zoneinfo/Etc/UTC",
     ]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_page_is_served_to_others(version: int, network: Network, peer: Host) -> None:
+    address = network.address(version)
+    shown = f"[{address}]" if version == 6 else address
+    assert "<h1>web1</h1>" in peer.check_output(f"{CURL} http://{shown}/")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_others_find_it_by_its_name(version: int, network: Network, peer: Host) -> None:
+    network.address(version)
+    assert "<h1>web1</h1>" in peer.check_output(f"{CURL} -{version} --retry 5 --retry-all-errors http://web1/")
+
+
+def test_nobody_translates_addresses_on_the_way(network: Network, peer: Host, machine: Host) -> None:
+    peer.check_output(f"{CURL} 'http://{network.address()}/?who'")
+    (theirs,) = re.findall(r'^(\S+) .*"GET /\?who ', machine.check_output("cat /var/log/nginx/access.log"), re.M)
+    assert theirs in peer.check_output("hostname -I").split()
+
+
+def test_firewall_answers_nobody_at_other_ports(network: Network, peer: Host, machine: Host) -> None:
+    """Without it a port at which nothing listens is refused at once; and the machine was rebooted before this."""
+    assert peer.run(f"{CURL} --max-time 5 http://{network.address()}:8080/").rc == 28, "28: no answer in time"
+    assert machine.check_output("systemctl is-enabled nftables.service") == "enabled"
+
+
+def test_a_cut_link_is_a_cut_link_and_comes_back(network: Network, peer: Host) -> None:
+    url = f"http://{network.address()}/"
+    with network.cut():
+        assert peer.run(f"{CURL} --max-time 5 {url}").rc != 0
+    assert "<h1>web1</h1>" in peer.check_output(f"{CURL} --retry 10 --retry-all-errors {url}")
+
+
+def test_two_machines_reach_each_other(machine: Host, disposable_machine: Host, network: Network) -> None:
+    assert "<h1>web1</h1>" in disposable_machine.check_output(f"{CURL} http://{network.address()}/")
+    (other,) = [one for one in disposable_machine.check_output("hostname -I").split() if "." in one]
+    assert "<h1>web1</h1>" in machine.check_output(f"{CURL} http://{other}/")
+
+
+def test_full_disk_does_not_stop_the_page(disposable_machine: Host) -> None:
+    """It is read only; a log that cannot be written is no reason to answer nobody."""
+    disposable_machine.run("mount -t tmpfs -o size=64k full /var/log/nginx; systemctl reload nginx")
+    disposable_machine.run("head -c 1M /dev/zero > /var/log/nginx/filling")
+    assert "<h1>web1</h1>" in disposable_machine.check_output(f"{CURL} http://localhost/")

@@ -1,0 +1,148 @@
+"""The rules of values that containers have: what systemd.nspawn(5) and systemd.resource-control(5) take."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from pipeline.bootstrap.values import Text, matching, refuse
+
+CAPABILITIES = tuple(
+    f"CAP_{name}"
+    for name in [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+    ]
+)
+"""capabilities(7), Linux 6.12."""
+
+LIMITS = (
+    "cpu", "fsize", "data", "stack", "core", "rss", "as", "nproc", "memlock", "locks", "sigpending", "msgqueue",
+    "nice", "rtprio", "rttime",
+)  # fmt: skip
+"""getrlimit(2), without the number of open files, which is `boot.nofile`."""
+
+
+def _near(value: str, names: Iterable[str], otherwise: str) -> str:
+    from difflib import get_close_matches  # slow to import, and seldom needed
+
+    return next(iter(get_close_matches(value, names, 1, 0.4)), otherwise)
+
+
+def _one_of(names: tuple[str, ...], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise refuse(f'{what} such as "{_near(value, names, names[0])}"', value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _signal(value: str) -> str:
+    if value in signal.Signals.__members__ or re.fullmatch(
+        r"SIGRTMIN(\+([12]?\d|30))?|SIGRTMAX(-([12]?\d|30))?", value
+    ):
+        return value
+    raise refuse(f'a signal such as "{_near(value, signal.Signals.__members__, "SIGTERM")}"', value)
+
+
+def _bind(value: str) -> str:
+    options = {"rbind", "norbind", "idmap", "noidmap", "rootidmap", "owneridmap"}
+    parts = re.split(r"(?<!\\):", value)
+    source, *rest = parts
+    good = (source == "" or source.lstrip("+").startswith("/")) and len(parts) <= 3 and value
+    good = good and (not rest or rest[0].startswith("/")) and (source != "" or bool(rest))
+    good = good and (len(parts) < 3 or set(parts[2].split(",")) <= options)
+    if not good or "\n" in value:
+        raise refuse('a path as "/srv/www", "/srv/www:/var/www" or "/srv/www:/var/www:idmap"', value)
+    return value
+
+
+def _overlay(value: str) -> str:
+    parts = re.split(r"(?<!\\):", value)
+    paths_good = all(
+        part.lstrip("+").startswith("/") or (part == "" and n == len(parts) - 2) for n, part in enumerate(parts)
+    )
+    if len(parts) < 3 or not paths_good or "\n" in value:
+        raise refuse('an overlay as "+/var:/srv/upper:/var" or "+/var::/var"', value)
+    return value
+
+
+def _limit(value: str) -> str:
+    one = r"(infinity|\d+[KMGT]?)"
+    if not re.fullmatch(rf"{one}(:{one})?", value):
+        raise refuse('a limit such as "512", "8M", "infinity" or "512:1024"', value)
+    return value
+
+
+def _port(value: str) -> str:
+    found = re.fullmatch(r"((tcp|udp):)?(\d+)(:(\d+))?", value)
+    if not found or not all(0 < int(number) < 65536 for number in (found[3], found[5]) if number):
+        raise refuse('a port as "80", "8080:80" or "udp:53:53"', value)
+    return value
+
+
+Capability = Annotated[Text, _one_of((*CAPABILITIES, "all"), "a capability")]
+LimitName = Annotated[Text, _one_of(LIMITS, "a limit")]
+Limit = Annotated[Text, AfterValidator(_limit)]
+Signal = Annotated[Text, AfterValidator(_signal)]
+Variable = Annotated[Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
+SystemCall = Annotated[Text, matching(r"~?(@[a-z-]+|[a-z][a-z0-9_]*)", 'a system call or group, such as "@clock"')]
+InsidePath = Annotated[Text, matching(r"/[^\n:\0]*", 'an absolute path such as "/srv/web"')]
+Bind = Annotated[Text, AfterValidator(_bind)]
+Overlay = Annotated[Text, AfterValidator(_overlay)]
+TemporaryFileSystem = Annotated[
+    Text, matching(r"/[^\n:\0]*(:[^\n:\0]+)?", 'a path with options of tmpfs, such as "/tmp:size=64M"')
+]  # fmt: skip
+_INTERFACE = r"(?!\d+\Z)[A-Za-z0-9_.-]{1,15}"
+InterfaceName = Annotated[Text, matching(_INTERFACE, 'the name of an interface, at most 15 letters, such as "br0"')]
+InterfacePair = Annotated[
+    Text, matching(rf"{_INTERFACE}(:{_INTERFACE})?", 'an interface as "eth0", or "eth0:lan" with its name inside')
+]  # fmt: skip
+ZoneName = Annotated[
+    Text, matching(r"[A-Za-z0-9_.-]{1,12}", 'the name of a zone, at most 12 letters, such as "web"')
+]  # fmt: skip
+Port = Annotated[Text, AfterValidator(_port)]

@@ -1,0 +1,190 @@
+"""What a host is told of a machine: its .nspawn file (systemd.nspawn(5)) and a drop-in of systemd-nspawn@.service.
+
+`shipped` is what goes beside the stream. `verified` is what the machine runs with while it is verified: the same, but
+for what a test place has not, or must not touch; each such difference is told.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pipeline.image import Boot, Image
+from pipeline.image.directives import lines
+from pipeline.network import Segment
+
+Lines = tuple[tuple[str, str], ...]
+"""Directives and their values, in order."""
+
+_PARTS = re.compile(r"(?<!\\):")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sections of a .nspawn file, and the unit's directives; `unlike` says what is not as it ships, and why."""
+
+    sections: Mapping[str, Lines] = field(default_factory=dict)
+    service: Lines = ()
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def nspawn(self) -> str:
+        """The text of the .nspawn file, without comments."""
+        return "\n".join(
+            "\n".join([f"[{name}]", *(f"{key}={value}" for key, value in rows), ""])
+            for name, rows in self.sections.items()
+            if rows
+        )
+
+    @property
+    def drop_in(self) -> str:
+        """The text of the drop-in, "" if nothing stands in it."""
+        return "\n".join(["[Service]", *(f"{key}={value}" for key, value in self.service), ""]) if self.service else ""
+
+
+def shipped(image: Image) -> Settings:
+    """The settings of an image, as they ship."""
+    boot, given = image.boot, image.nspawn
+    first = [("Boot", "yes"), ("PrivateUsers", "pick" if boot.private_users else "no")]
+    if boot.nofile is not None:
+        first.append(("LimitNOFILE", str(boot.nofile)))
+    files = list(lines(given.files))
+    if boot.private_users and given.files.private_users_ownership is None:
+        files.insert(0, ("PrivateUsersOwnership", "auto"))
+    for path, writable in image.bootstrap.shared.items():
+        # With users of its own a machine would see these files as nobody's, but for a mount that maps them.
+        mapped = f":{path}:idmap" if boot.private_users else ""
+        files.append((f"Bind{'' if writable else 'ReadOnly'}", f"{path}{mapped}"))
+    network = [row for row in lines(given.network) if row[0] not in ("Private", "VirtualEthernet")]
+    own = [("Private", "yes" if given.network.private else "no")]
+    if given.network.private:
+        own.append(("VirtualEthernet", "yes" if given.network.ethernet else "no"))
+    sections = {"Exec": (*first, *lines(given.exec)), "Network": (*own, *network), "Files": tuple(files)}
+    return Settings(sections, (*_limits(boot), *lines(image.service)))
+
+
+def _limits(boot: Boot) -> Iterator[tuple[str, str]]:
+    """The unit's properties (systemd.resource-control(5)) for what `[boot]` of image.toml says."""
+    if boot.memory_max is not None:
+        yield "MemoryMax", str(boot.memory_max)
+    if boot.tasks_max is not None:
+        yield "TasksMax", str(boot.tasks_max)
+    if boot.cpu_quota is not None:
+        yield "CPUQuota", f"{boot.cpu_quota}%"
+
+
+def verified(image: Image, segment: Segment | None = None) -> Settings:
+    """The settings under which a machine made of the image is verified here, on a segment or without a link."""
+    ships = shipped(image)
+    unlike: list[str] = []
+    sections = {
+        "Exec": tuple(_exec(ships.sections["Exec"], unlike)),
+        "Network": tuple(_network(ships.sections["Network"], segment, unlike)),
+        "Files": tuple(_files(ships.sections["Files"], unlike)),
+    }
+    return replace(ships, sections=sections, service=tuple(_service(ships.service, unlike)), unlike=tuple(unlike))
+
+
+def _exec(rows: Lines, unlike: list[str]) -> Iterator[tuple[str, str]]:
+    for key, value in rows:
+        if key == "CPUAffinity" and not set(map(int, value.split())) <= os.sched_getaffinity(0):
+            unlike.append(f"{key}={value}: this place has not these processors")
+        elif key not in ("LinkJournal", "SuppressSync"):
+            yield key, value
+    yield from (("LinkJournal", "no"), ("SuppressSync", "yes"))  # it is thrown away, and so is its journal
+
+
+_HOSTS_LINKS = {"MACVLAN": "mv-", "IPVLAN": "iv-", "Interface": "", "VirtualEthernetExtra": ""}
+"""Directives that name links of the host, and how the machine's link begins that comes of one."""
+
+
+def _network(rows: Lines, segment: Segment | None, unlike: list[str]) -> Iterator[tuple[str, str]]:
+    """The machine's links: as they ship, but each ends on the segment and on nothing of the host's."""
+    yield "Private", "yes"
+    given = dict(rows)
+    if segment is None or given["Private"] == "no":
+        told = ", ".join(f"{key}={value}" for key, value in rows if key != "Private" or value == "no")
+        unlike.append(f"{told}: verified without a link")
+        return
+    if given["VirtualEthernet"] == "yes":
+        yield from (("VirtualEthernet", "yes"), ("Bridge", segment.name))
+    for key, value in rows:
+        if key in _HOSTS_LINKS:
+            link, _, name = value.partition(":")
+            inside = name or _HOSTS_LINKS[key] + link
+            yield ("Interface" if key == "VirtualEthernetExtra" else key), f"{segment.port()}:{inside}"
+        if key not in ("Private", "VirtualEthernet"):
+            unlike.append(f"{key}={value}: on the build's own segment")
+
+
+def _files(rows: Lines, unlike: list[str]) -> Iterator[tuple[str, str]]:
+    for key, value in rows:
+        if key in ("Bind", "BindReadOnly", "Overlay", "OverlayReadOnly"):
+            yield from _shared(key, value, unlike)
+        elif key == "BindUser" and not _has_user(value):
+            unlike.append(f"{key}={value}: there is no such user here")
+        else:
+            yield key, value
+
+
+def _shared(key: str, value: str, unlike: list[str]) -> Iterator[tuple[str, str]]:
+    """What is shared with the host: left out where that has it not, and never written to."""
+    parts = _PARTS.split(value)
+    below = parts[:-1] if key.startswith("Overlay") else parts[:1]
+    outside = [part.replace("\\:", ":") for part in below if part and not part.startswith("+")]
+    if missing := [path for path in outside if not Path(path).exists()]:
+        unlike.append(f"{key}={value}: there is no {missing[0]} here")
+    elif key == "Bind" and outside:
+        where = parts[1] if len(parts) > 1 else parts[0]
+        if Path(outside[0]).is_dir():
+            unlike.append(f"{key}={value}: what is written there is thrown away")
+            yield "Overlay", f"{parts[0]}::{where}"
+        else:
+            unlike.append(f"{key}={value}: read-only")
+            yield "BindReadOnly", value
+    elif key == "Overlay" and len(parts) > 2 and parts[-2] and not parts[-2].startswith("+"):
+        unlike.append(f"{key}={value}: what is written there is thrown away")
+        yield key, ":".join([*parts[:-2], "", parts[-1]])
+    else:
+        yield key, value
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+_OF_THE_HOST = {
+    "Restart": "it is not started again by itself while it is verified",
+    "RestartSec": "",
+    "TimeoutStopSec": "",
+    "Slice": "it is in machine.slice",
+    "OOMPolicy": "",
+}
+"""Directives that a run sets itself, with what is told of that."""
+
+
+def _service(rows: Lines, unlike: list[str]) -> Iterator[tuple[str, str]]:
+    for key, value in rows:
+        if key in _OF_THE_HOST:
+            unlike.append(f"{key}={value}: {_OF_THE_HOST[key] or 'the run has a rule of its own'}")
+        else:
+            yield key, value
+
+
+def files(image: Image) -> Sequence[tuple[str, str]]:
+    """The files that ship beside the stream: names and texts. The drop-in is there where something stands in it."""
+    ships = shipped(image)
+    about = f"# {image.name}: {image.description}".rstrip(": ")
+    made = [(f"{image.name}.nspawn", f"{about}\n# Install as /etc/systemd/nspawn/{image.name}.nspawn\n{ships.nspawn}")]
+    if ships.drop_in:
+        where = f"/etc/systemd/system/systemd-nspawn@{image.name}.service.d/goldspawn.conf"
+        made.append((f"{image.name}.conf", f"{about}\n# Install as {where}\n{ships.drop_in}"))
+    return made

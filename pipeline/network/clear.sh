@@ -1,0 +1,13 @@
+#!/bin/sh
+# Takes a segment away: what still runs in its namespaces, them, the links that lead to it, and the bridge $1.
+for space in /run/netns/"$1"-*; do
+    [ -e "$space" ] || continue
+    name=${space##*/}
+    for process in $(ip netns pids "$name"); do kill -KILL "$process"; done
+    ip netns del "$name"
+    rm -rf "/etc/netns/$name"
+done
+for link in /sys/class/net/"$1"*; do
+    [ ! -e "$link" ] || [ "${link##*/}" = "$1" ] || ip link del "${link##*/}" 2> /dev/null
+done
+[ ! -e "/sys/class/net/$1" ] || ip link del "$1"

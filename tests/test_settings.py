@@ -1,0 +1,140 @@
+"""The settings of a machine: what image.toml says becomes what systemd takes, and what is verified is what ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.image import Image, load
+from pipeline.machine import settings
+
+
+def image(folder: Path, text: str = "") -> Image:
+    made = folder / "web"
+    made.mkdir(exist_ok=True)
+    (made / "image.toml").write_text(text)
+    return load(made)
+
+
+def rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_what_ships_by_default(tmp_path: Path) -> None:
+    made = dict(settings.files(image(tmp_path)))
+    assert list(made) == ["web.nspawn"], "a drop-in is there where it says something"
+    assert rows(made["web.nspawn"]) == [
+        "[Exec]", "Boot=yes", "PrivateUsers=pick", "NotifyReady=yes", "ResolvConf=off", "Timezone=off",
+        "[Network]", "Private=yes", "VirtualEthernet=yes", "[Files]", "PrivateUsersOwnership=auto",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[boot]\nnofile = 64", "LimitNOFILE=64"),
+        ("[boot]\nprivate_users = false", "PrivateUsers=no"),
+        ("[nspawn.exec]\nnotify_ready = false", "NotifyReady=no"),
+        ('[nspawn.exec]\nparameters = ["a b", "systemd.unit=x"]', 'Parameters="a b" "systemd.unit=x"'),
+        ("[nspawn.exec.environment]\nA = 'say \"x\" \\'", 'Environment="A=say \\"x\\" \\\\"'),
+        ('[nspawn.exec]\ncapability = ["CAP_NET_ADMIN", "CAP_BPF"]', "Capability=CAP_NET_ADMIN CAP_BPF"),
+        ('[nspawn.exec]\ndrop_capability = ["CAP_SYS_ADMIN"]', "DropCapability=CAP_SYS_ADMIN"),
+        ("[nspawn.exec]\nno_new_privileges = true", "NoNewPrivileges=yes"),
+        ('[nspawn.exec]\nkill_signal = "SIGRTMIN+4"', "KillSignal=SIGRTMIN+4"),
+        ('[nspawn.exec]\nsystem_call_filter = ["@clock", "~swapon"]', "SystemCallFilter=@clock ~swapon"),
+        ('[nspawn.exec]\nlimits = {core = "0", nproc = "8:16"}', "LimitNPROC=8:16"),
+        ("boot = {private_users = false}\n[nspawn.exec]\noom_score_adjust = 0", "OOMScoreAdjust=0"),
+        ("[nspawn.exec]\ncpu_affinity = [0, 1]", "CPUAffinity=0 1"),
+        ('[nspawn.exec]\nresolv_conf = "bind-stub"', "ResolvConf=bind-stub"),
+        ("[nspawn.files]\nread_only = true", "ReadOnly=yes"),
+        ('[nspawn.files]\nvolatile = "state"', "Volatile=state"),
+        ('[nspawn.files]\nbind = ["/srv/x:/y:idmap"]', "Bind=/srv/x:/y:idmap"),
+        ('[nspawn.files]\noverlay = ["+/var::/var"]', "Overlay=+/var::/var"),
+        ('[nspawn.files]\ntemporary_file_system = ["/tmp:size=1M"]', "TemporaryFileSystem=/tmp:size=1M"),
+        ('[nspawn.network]\nbridge = "br0"', "Bridge=br0"),
+        ('[nspawn.network]\nmacvlan = ["eth0"]', "MACVLAN=eth0"),
+        ('[nspawn.network]\nmacvlan = ["eth0"]', "VirtualEthernet=no"),
+        ('[nspawn.network]\nport = ["tcp:8080:80"]', "Port=tcp:8080:80"),
+        ("[nspawn.network]\nprivate = false", "Private=no"),
+    ],
+)  # fmt: skip
+def test_each_key_is_the_directive_that_systemd_has(text: str, line: str, tmp_path: Path) -> None:
+    assert line in rows(settings.shipped(image(tmp_path, text)).nspawn)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[boot]\nmemory_max = "512M"', "MemoryMax=512M"),
+        ("[boot]\ncpu_quota = 150", "CPUQuota=150%"),
+        ("[service]\ncpu_weight = 7", "CPUWeight=7"),
+        ('[service]\nallowed_cpus = "0-1"', "AllowedCPUs=0-1"),
+        ('[service]\ndevice_allow = ["/dev/fuse rw", "char-tty r"]', "DeviceAllow=char-tty r"),
+        ('[service]\nrestart = "always"\nrestart_sec = 2.5', "RestartSec=2.5"),
+        ('[service]\nip_address_deny = ["any"]', "IPAddressDeny=any"),
+    ],
+)
+def test_the_unit_has_a_drop_in(text: str, line: str, tmp_path: Path) -> None:
+    made = dict(settings.files(image(tmp_path, text)))
+    assert rows(made["web.conf"])[0] == "[Service]"
+    assert line in rows(made["web.conf"])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[nspawn.exec]\ncapability = ["CAP_NET_ADMN"]', 'expected a capability such as "CAP_NET_ADMIN"'),
+        ('[nspawn.exec]\nkill_signal = "SIGTREM"', 'expected a signal such as "SIGTERM"'),
+        ('[nspawn.exec]\nlimits = {nofile = "5"}', "nspawn.exec.limits.nofile"),
+        ('[nspawn.exec]\nlimits = {core = "much"}', 'expected a limit such as "512"'),
+        ('[nspawn.exec]\nsystem_call_filter = ["clock settime"]', "expected a system call or group"),
+        ("[nspawn.exec]\noom_score_adjust = 5", "`nspawn.exec.oom_score_adjust` needs `boot.private_users = false`"),
+        ('[nspawn.files]\nbind = ["srv"]', 'expected a path as "/srv/www"'),
+        ('[nspawn.files]\nbind = ["/a:/b:norbnd"]', 'expected a path as "/srv/www"'),
+        ('[nspawn.files]\noverlay = ["/a:/b"]', "expected an overlay as"),
+        ('[nspawn.network]\nbridge = "a-much-too-long-name"', "expected the name of an interface"),
+        ('[nspawn.network]\nzone = "thirteenchars"', "expected the name of a zone"),
+        ('[nspawn.network]\nport = ["tcp:99999"]', "expected a port as"),
+        ('[nspawn.network]\nbridge = "br0"\nzone = "web"', "`bridge` and `zone` exclude each other"),
+        ('[nspawn.network]\nprivate = false\nbridge = "br0"', "`bridge` is for a machine with a network of its own"),
+        ('[nspawn.network]\nvirtual_ethernet = false\nzone = "x"', "`zone` needs the link host0"),
+        ('[nspawn.netwrok]\nbridge = "br0"', 'nspawn.netwrok: unknown key; did you mean "network"?'),
+        ('[nspawn.network]\nbrigde = "br0"', 'nspawn.network.brigde: unknown key; did you mean "bridge"?'),
+        ('bridge = "br0"', 'did you mean "nspawn.network.bridge"?'),
+        ('[service]\ndevice_allow = ["fuse"]', 'expected a device such as "/dev/fuse rwm"'),
+        ("[service]\ncpu_weight = 0", "service.cpu_weight: expected at least 1"),
+    ],
+)  # fmt: skip
+def test_what_systemd_would_not_take_is_told_before(text: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        image(tmp_path, text)
+    assert problem in str(caught.value)
+    assert "image.toml" in str(caught.value)
+
+
+def test_the_machine_that_is_verified_runs_with_what_ships(tmp_path: Path) -> None:
+    text = '[boot]\nmemory_max = "1G"\n[nspawn.exec]\ncapability = ["CAP_BPF"]\n[nspawn.files]\nvolatile = "state"\n'
+    one = image(tmp_path, text + '[nspawn.network]\nbridge = "br0"')
+    ships, runs = settings.shipped(one), settings.verified(one)
+    beside = {"LinkJournal=no", "SuppressSync=yes"}
+    assert set(rows(ships.nspawn)) - set(rows(runs.nspawn)) == {"VirtualEthernet=yes", "Bridge=br0"}
+    assert set(rows(runs.nspawn)) - set(rows(ships.nspawn)) == beside
+    assert runs.service == ships.service
+    assert runs.unlike == ("VirtualEthernet=yes, Bridge=br0: verified without a link",)
+
+
+def test_what_the_host_has_is_shown_and_never_written_to(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "file"
+    data.mkdir()
+    file.touch()
+    binds = f'bind = ["{data}:/srv", "{file}", "/no/such"]\nbind_read_only = ["{data}:/ro"]'
+    runs = settings.verified(image(tmp_path, f"[nspawn.files]\n{binds}"))
+    assert {f"Overlay={data}::/srv", f"BindReadOnly={file}", f"BindReadOnly={data}:/ro"} <= set(rows(runs.nspawn))
+    assert "/no/such" not in runs.nspawn
+    assert list(runs.unlike[1:]) == [
+        f"Bind={data}:/srv: what is written there is thrown away",
+        f"Bind={file}: read-only",
+        "Bind=/no/such: there is no /no/such here",
+    ]
