@@ -95,7 +95,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
 def _settings(image: Image) -> manifest.Settings:
     """The names of the files for the host, and how what was verified differed."""
     nspawn, *drop_in = [name for name, _ in settings.files(image)]
-    return manifest.Settings(nspawn, next(iter(drop_in), None), settings.verified(image).unlike)
+    return manifest.Settings(nspawn, next(iter(drop_in), None), settings.differences(image))
 
 
 def _deltas(

@@ -125,6 +125,21 @@ def test_the_machine_that_is_verified_runs_with_what_ships(tmp_path: Path) -> No
     assert runs.unlike == ("VirtualEthernet=yes, Bridge=br0: verified without a link",)
 
 
+def test_what_differs_on_the_segment_is_told(tmp_path: Path) -> None:
+    assert settings.differences(image(tmp_path)) == ()
+    links = '[nspawn.network]\nbridge = "br0"\nmacvlan = ["eth0"]'
+    assert settings.differences(image(tmp_path, links)) == (
+        "Bridge=br0: on the build's own segment",
+        "MACVLAN=eth0: on the build's own segment",
+    )
+    assert settings.differences(image(tmp_path, "[nspawn.network]\nprivate = false")) == (
+        "Private=no: verified without a link",
+    )
+    assert settings.differences(image(tmp_path, '[service]\nrestart = "always"')) == (
+        "Restart=always: it is not started again by itself while it is verified",
+    )
+
+
 def test_what_the_host_has_is_shown_and_never_written_to(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "file"
     data.mkdir()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,11 +79,21 @@ def _limits(boot: Boot) -> Iterator[tuple[str, str]]:
 
 def verified(image: Image, segment: Segment | None = None) -> Settings:
     """The settings under which a machine made of the image is verified here, on a segment or without a link."""
+    return _verified(image, segment.name, segment.port) if segment is not None else _verified(image)
+
+
+def differences(image: Image) -> tuple[str, ...]:
+    """How the settings of a machine that is verified on a segment differ from those that ship, and why."""
+    return _verified(image, "segment", lambda: "link").unlike
+
+
+def _verified(image: Image, bridge: str | None = None, port: Callable[[], str] = str) -> Settings:
+    """`port` makes a link of the host that leads to the bridge, and returns its name."""
     ships = shipped(image)
     unlike: list[str] = []
     sections = {
         "Exec": tuple(_exec(ships.sections["Exec"], unlike)),
-        "Network": tuple(_network(ships.sections["Network"], segment, unlike)),
+        "Network": tuple(_network(ships.sections["Network"], bridge, port, unlike)),
         "Files": tuple(_files(ships.sections["Files"], unlike)),
     }
     return replace(ships, sections=sections, service=tuple(_service(ships.service, unlike)), unlike=tuple(unlike))
@@ -102,21 +112,23 @@ _HOSTS_LINKS = {"MACVLAN": "mv-", "IPVLAN": "iv-", "Interface": "", "VirtualEthe
 """Directives that name links of the host, and how the machine's link begins that comes of one."""
 
 
-def _network(rows: Lines, segment: Segment | None, unlike: list[str]) -> Iterator[tuple[str, str]]:
+def _network(rows: Lines, bridge: str | None, port: Callable[[], str], unlike: list[str]) -> Iterator[tuple[str, str]]:
     """The machine's links: as they ship, but each ends on the segment and on nothing of the host's."""
     yield "Private", "yes"
     given = dict(rows)
-    if segment is None or given["Private"] == "no":
+    if bridge is None or given["Private"] == "no":
         told = ", ".join(f"{key}={value}" for key, value in rows if key != "Private" or value == "no")
         unlike.append(f"{told}: verified without a link")
         return
     if given["VirtualEthernet"] == "yes":
-        yield from (("VirtualEthernet", "yes"), ("Bridge", segment.name))
+        yield from (("VirtualEthernet", "yes"), ("Bridge", bridge))
     for key, value in rows:
         if key in _HOSTS_LINKS:
             link, _, name = value.partition(":")
-            inside = name or _HOSTS_LINKS[key] + link
-            yield ("Interface" if key == "VirtualEthernetExtra" else key), f"{segment.port()}:{inside}"
+            yield (
+                ("Interface" if key == "VirtualEthernetExtra" else key),
+                f"{port()}:{name or _HOSTS_LINKS[key] + link}",
+            )
         if key not in ("Private", "VirtualEthernet"):
             unlike.append(f"{key}={value}: on the build's own segment")
 
