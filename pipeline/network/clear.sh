@@ -7,7 +7,7 @@ for space in /run/netns/"$1"-*; do
     ip netns del "$name"
     rm -rf "/etc/netns/$name"
 done
-for link in /sys/class/net/"$1"*; do
-    [ ! -e "$link" ] || [ "${link##*/}" = "$1" ] || ip link del "${link##*/}" 2> /dev/null
+for link in /sys/class/net/"$1".* /sys/class/net/"$1"-*; do
+    [ ! -e "$link" ] || ip link del "${link##*/}" 2> /dev/null # the other end of one that is gone by now
 done
 [ ! -e "/sys/class/net/$1" ] || ip link del "$1"

@@ -36,7 +36,7 @@ class Segment:
 
     def attach(self, name: str) -> str:
         """A network namespace on the segment, with one link `lan0`, up and without an address; returns its name."""
-        space, link = f"{self.name}-{name}", f"{self.name}.{len(self.ports())}"
+        space, link = f"{self.name}-{name}", f"{self.name}.{self._number()}"
         self._ip("netns", "add", space)
         self._ip("link", "add", link, "type", "veth", "peer", "name", "lan0", "netns", space)
         self._ip("link", "set", link, "master", self.name, "up")
@@ -53,7 +53,7 @@ class Segment:
 
     def port(self) -> str:
         """The name of a new link of the host that leads to the segment, for a machine that takes one of the host's."""
-        number = len(self.ports())
+        number = self._number()
         link, far = f"{self.name}-{number}", f"{self.name}.{number}"
         self._ip("link", "add", link, "type", "veth", "peer", "name", far)
         self._ip("link", "set", far, "master", self.name, "up")
@@ -64,6 +64,11 @@ class Segment:
         """The links that are attached to the bridge, the machine's (vb-…) among them."""
         found: list[dict[str, Any]] = json.loads(self._ip("-json", "link", "show", "master", self.name) or "[]")
         return [one["ifname"] for one in found if "ifname" in one]
+
+    def _number(self) -> int:
+        """The next number of a link of ours: those of machines come and go."""
+        ours = [one.rpartition(".")[2] for one in self.ports() if one.startswith(f"{self.name}.")]
+        return 1 + max(map(int, ours), default=-1)
 
     def inside(self, space: str, *argv: str) -> str:
         """Runs a command in a namespace of this segment; returns its output."""
