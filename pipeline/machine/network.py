@@ -74,11 +74,12 @@ class Network:
             self._run("tc", "qdisc", "del", "dev", link, "root")
 
     def _link(self) -> str:
-        """The host's end of the machine's link."""
-        found = [one for one in self.segment.ports() if not one.startswith(f"{self.segment.name}.")]
-        if not found:
+        """The name of the host's end of host0: nspawn shortens one that is too long, and keeps the whole as another."""
+        shown = output(["ip", "-json", "link", "show", "dev", f"vb-{self.name}"], check=False).stdout
+        if not shown:
             raise CheckFailed("the machine has no link on the segment", hint="see [nspawn.network] of image.toml")
-        return found[0]
+        name: str = json.loads(shown)[0]["ifname"]
+        return name
 
     def _run(self, *argv: str) -> None:
         output(argv, log=self.log, timeout=60)
