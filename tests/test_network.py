@@ -51,6 +51,17 @@ def test_hosts_on_a_segment_reach_each_other_and_nothing_else(place: Place) -> N
     assert there() - before == set()
 
 
+def test_two_segments_of_one_process_are_two(place: Place) -> None:
+    """A session keeps that of its last machine, while a test makes one of its own."""
+    before = there()
+    with segment(leash(), SILENT, place.slowness) as one, segment(leash(), SILENT, place.slowness) as other:
+        assert one.name != other.name
+        peer(one).run_expect([0], "ping -c 1 -W 20 router")
+        peer(other).run_expect([0], "ping -c 1 -W 20 router")
+        assert peer(one, 3).run("ping -c 1 -W 20 198.18.0.2").rc == 0
+    assert there() - before == set()
+
+
 def test_a_killed_run_leaves_no_segment(place: Place) -> None:
     before = there()
     argv = [sys.executable, "-c", HOLDER]
@@ -102,7 +113,7 @@ macvlan = ["eth7"]
 virtual_ethernet_extra = ["ve-more:more"]
 
 [service]
-memory_high = "200M"
+memory_high = "1G"
 memory_swap_max = "0"
 cpu_weight = 77
 device_allow = ["/dev/fuse rwm"]
@@ -129,7 +140,7 @@ def control(file):
 
 
 @pytest.mark.parametrize(("file", "value"), [
-    ("memory.max", str(256 << 20)), ("memory.high", str(200 << 20)), ("memory.swap.max", "0"),
+    ("memory.max", str(256 << 20)), ("memory.high", str(1 << 30)), ("memory.swap.max", "0"),
     ("pids.max", "200"), ("cpu.max", "190000 100000"), ("cpu.weight", "77"),
 ])
 def test_resources(file, value, machine):

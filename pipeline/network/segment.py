@@ -8,6 +8,7 @@ All of it hangs on a unit that ends with the process that made it, however that 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ def segment(leash: str, log: BuildLog, slowness: float = 1.0) -> Iterator[Segmen
 
     Raises `PlaceError` when the router does not start.
     """
-    name = f"gs{os.getpid()}"
+    name = _free_name()
     unit = f"{SEGMENT_UNIT}{name}.service"
     _clear(name, unit, log, slowness)
     _unit(unit, log, {"BindsTo": leash, "After": leash, "ExecStopPost": f"/bin/sh {_clearing()} {name}"},
@@ -99,6 +100,13 @@ def segment(leash: str, log: BuildLog, slowness: float = 1.0) -> Iterator[Segmen
         yield made
     finally:
         _clear(name, unit, log, slowness)
+
+
+def _free_name() -> str:
+    """A name by the process; a second segment of it, beside one that is still there, has a number as well."""
+    first = f"gs{os.getpid()}"
+    names = itertools.chain([first], (f"{first}x{number}" for number in itertools.count(2)))
+    return next(name for name in names if not Path("/sys/class/net", name).exists())
 
 
 def _serve(router: str, unit: str, log: BuildLog) -> None:
