@@ -104,10 +104,3 @@ def test_two_machines_reach_each_other(machine: Host, disposable_machine: Host, 
     assert "<h1>web1</h1>" in disposable_machine.check_output(f"{CURL} http://{network.address()}/")
     (other,) = [one for one in disposable_machine.check_output("hostname -I").split() if "." in one]
     assert "<h1>web1</h1>" in machine.check_output(f"{CURL} http://{other}/")
-
-
-def test_full_disk_does_not_stop_the_page(disposable_machine: Host) -> None:
-    """It is read only; a log that cannot be written is no reason to answer nobody."""
-    disposable_machine.run("mount -t tmpfs -o size=64k full /var/log/nginx; systemctl reload nginx")
-    disposable_machine.run("head -c 1M /dev/zero > /var/log/nginx/filling")
-    assert "<h1>web1</h1>" in disposable_machine.check_output(f"{CURL} http://localhost/")
