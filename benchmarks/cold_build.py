@@ -6,9 +6,10 @@ Run where there is ZFS and systemd, as root, from the repository:
     python -m pipeline.appliance shell -- python3 "$PWD/benchmarks/cold_build.py"     elsewhere
 
 Both start from nothing, in the same place, one after the other, each with its own bootstrap and its own download of
-packages. goldspawn does more in its time: it verifies with machinectl, reboots the machine and runs the acceptance
-tests. So there are two ratios: of all of its time, and of that without these checks, which is like for like (with the
-start of pytest, the seal, the digest of the tree and the manifest in it). `--runs N` (default 1) repeats the pair.
+packages: goldspawn has a cache in which there is nothing but Python's byte code. It does more in its time: it verifies
+with machinectl, reboots the machine and runs the acceptance tests. So there are two ratios: of all of its time, and of
+that without these checks, which is like for like (with the start of pytest, the seal, the digest of the tree and the
+manifest in it). `--runs N` (default 1) repeats the pair.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DATASET = "goldspawn/by-hand"
+OURS = "goldspawn/cold-build"
+"""Where goldspawn builds: nothing is there, so that there is no earlier version onto which it would graft."""
 NAME = "by-hand"
 
 
@@ -33,10 +36,14 @@ def by_hand(folder: Path) -> float:
     try:
         return timed(argv, folder / "by-hand.log")
     finally:
-        # A machine that has just stopped keeps its dataset busy for some seconds.
-        again = f"for try in 1 2 3 4 5 6; do zfs destroy -r {DATASET} && exit; sleep 2; done"
-        subprocess.run(["sh", "-c", again], check=False, stderr=subprocess.DEVNULL)
+        destroy(DATASET)
         (folder / "stream").unlink(missing_ok=True)
+
+
+def destroy(dataset: str) -> None:
+    """Destroys a dataset: a machine that has just stopped keeps it busy for some seconds."""
+    again = f"for try in 1 2 3 4 5 6; do zfs destroy -r {dataset} && exit; sleep 2; done"
+    subprocess.run(["sh", "-c", again], check=False, stderr=subprocess.DEVNULL)
 
 
 MORE = ("machinectl_list", "machinectl_show", "machinectl_status", "machinectl_shell", "machinectl_login",
@@ -47,18 +54,25 @@ MORE = ("machinectl_list", "machinectl_show", "machinectl_status", "machinectl_s
 def goldspawn(folder: Path) -> tuple[float, float]:
     """Seconds that a session takes which reuses nothing, and those of them that `MORE` takes."""
     argv = [sys.executable, "-m", "pytest", "-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider",
-            "--where=native", "--rebuild", "--image=web1", f"--artifacts={folder / 'artifacts'}",
-            str(HERE.parent / "tests/images")]  # fmt: skip
-    whole = timed(argv, folder / "goldspawn.log")
+            "--where=native", f"--dataset={OURS}", "--rebuild", "--image=web1",
+            f"--artifacts={folder / 'artifacts'}", str(HERE.parent / "tests/images")]  # fmt: skip
+    timed([*argv, "--collect-only"], folder / "collected.log", PYTHONPYCACHEPREFIX=str(folder / "pycache"))
+    subprocess.run(["zfs", "create", "-o", "mountpoint=none", OURS], check=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as cache:
+            known = {"GOLDSPAWN_CACHE": cache, "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+            whole = timed(argv, folder / "goldspawn.log", **known)
+    finally:
+        destroy(OURS)
     rows = re.findall(r"^  (\w+) +([\d.]+) s", (folder / "goldspawn.log").read_text(), re.MULTILINE)
     print("  " + ", ".join(f"{stage} {seconds}" for stage, seconds in rows))
     return whole, sum(float(seconds) for stage, seconds in rows if stage in MORE)
 
 
-def timed(argv: list[str], log: Path) -> float:
+def timed(argv: list[str], log: Path, **variables: str) -> float:
     """Runs a command with its output in a file; shows the file's end if it fails."""
     started = time.monotonic()
-    env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    env = {**os.environ, "PYTHONPATH": str(HERE.parent), **variables}
     with log.open("w") as out:
         done = subprocess.run(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=HERE.parent, env=env)
     if done.returncode != 0:
