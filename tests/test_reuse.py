@@ -225,6 +225,14 @@ def test_rebuild_makes_anew_from_a_stage_on(stage: str, holds: str, folder: Path
     assert after.why["candidate"] == "as asked"
 
 
+def test_rebuild_makes_anew_once_in_a_session(folder: Path) -> None:
+    """What several images share, a base above all, is not made again for each of them."""
+    known = keys(load(folder))
+    asked = Policy(rebuild="bootstrap", since=NOW - 50)
+    assert start(left_by(known, made=NOW - 51), known, asked).stage == ""
+    assert start(left_by(known, made=NOW - 49), known, asked).stage == "candidate"
+
+
 def test_a_snapshot_that_was_not_finished_counts_for_nothing(folder: Path) -> None:
     known = keys(load(folder))
     half = [replace(entry, kind="filesystem", name=entry.name.split("@")[0]) for entry in left_by(known)]

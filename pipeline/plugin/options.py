@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import time
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -157,13 +158,18 @@ def _resolve(config: pytest.Config) -> Settings:
             export=not values["no-export"],
             plan=values["plan"],
             deltas=tuple(values["deltas"] or ()),
-            policy=Policy(REBUILD.get(values["rebuild"] or "", ""), bool(taken), values["max-age"] * 3600.0),
+            policy=Policy(REBUILD.get(values["rebuild"] or "", ""), bool(taken), values["max-age"] * 3600.0, _began()),
             reverify=values["reverify"],
             bisect=values["bisect"],
             limits=Limits(values["cache-days"], int(values["cache-number"]), values["cache-size"] * 1e9),
             taken=taken,
         ),
     )
+
+
+def _began() -> float:
+    """When this session began (Unix time, seconds); pytest-xdist's workers have it in the environment they inherit."""
+    return float(os.environ.setdefault("GOLDSPAWN_BEGAN", str(time.time())))
 
 
 def _table(path: Path) -> dict[str, Any]:

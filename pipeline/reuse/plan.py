@@ -24,14 +24,16 @@ ORDER = (*LAYERS, "candidate")
 
 @dataclass(frozen=True)
 class Policy:
-    """What may be reused: nothing from the stage `rebuild` on; nothing of which the world has moved.
+    """What may be reused: nothing of which the world has moved; from the stage `rebuild` on, none older than `since`.
 
-    With `frozen` the world is not looked at, and neither is it where it was seen less than `max_age` seconds ago.
+    `since` (Unix time, seconds) is when the session began: what several images share is made anew once in it. With
+    `frozen` the world is not looked at, and neither is it where it was seen less than `max_age` seconds ago.
     """
 
     rebuild: str = ""
     frozen: bool = False
     max_age: float = 0.0
+    since: float = math.inf
 
     def refuses(self, stage: str) -> bool:
         """Whether a stage is to be made anew, whatever is there."""
@@ -72,15 +74,14 @@ def plan(
     before = last_reads(entries)
     looked = False
     for stage in reversed([one.stage for one in keys.inputs]):
-        if policy.refuses(stage):
-            why[stage] = "as asked"
-            continue
-        found = newest(entries, stage, keys.of(stage))
+        anew = policy.refuses(stage)
+        found = newest(entries, stage, keys.of(stage), since=policy.since if anew else 0.0)
         if found is None:
-            why[stage] = changes(before.get(stage), keys.reads[stage]) if before else "not built before"
+            changed = changes(before.get(stage), keys.reads[stage]) if before else "not built before"
+            why[stage] = "as asked" if anew else changed
             continue
         marks = found.properties
-        if not policy.frozen and not 0 <= now - float(marks.get("current", "0")) < policy.max_age:
+        if not anew and not policy.frozen and not 0 <= now - float(marks.get("current", "0")) < policy.max_age:
             sources = from_text(marks.get("world", ""))
             looked = True
             if lost := ["what it came from is not known"] if sources is None else moved(sources):
