@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.place import Place
-from pipeline.profile.pool import Archive, Pool, wanted
+from pipeline.profile.pool import Archive, Pool, fetched, wanted
 from tests.conftest import SMALL, Sessions
 
 BYTES = b"!<arch>\ndebian-binary" * 5000
@@ -66,6 +66,19 @@ def test_what_is_not_what_the_index_says_is_not_kept(pool: Pool, tree: Path, con
     (tree / archive().file).write_bytes(content)
     assert pool.keep([archive()], tree) == []
     assert list(pool.folder.iterdir()) == []
+
+
+def test_what_a_script_changed_is_kept_as_what_it_is_and_nobody_is_given_it(
+    pool: Pool, tree: Path, other: Path
+) -> None:
+    (tree / archive().file).write_bytes(BYTES[:-1] + b"x")
+    (tree / "link.deb").symlink_to("/etc/shadow")
+    assert pool.empty
+    kept = pool.keep(fetched(tree), tree)
+    assert [(one.file, one.size) for one in kept] == [(archive().file, len(BYTES))]
+    assert not pool.empty
+    assert pool.take([archive()], other) == []
+    assert list(other.iterdir()) == []
 
 
 def test_what_was_damaged_in_the_pool_is_fetched_again(pool: Pool, tree: Path, other: Path) -> None:
@@ -139,7 +152,7 @@ def test_a_second_image_with_the_same_package_fetches_nothing(bootstrapped: Plac
     ended = sessions.run("-k", "profile", "--rebuild=packages", env={"GOLDSPAWN_CACHE": cache})
     assert ended.status == 0, ended.output
     logs = [(sessions.artifacts / "logs" / f"{name}.log").read_text() for name in ("first", "second")]
-    assert "packages: 0 of 1 were fetched before" in logs[0]
+    assert "packages: none were fetched before" in logs[0]
     assert "packages: 1 of 1 were fetched before" in logs[1]
     assert [len(re.findall(r"^Get:\d+ .* ed ", log, re.MULTILINE)) for log in logs] == [1, 0]
     assert "Need to get 0 B" in logs[1]

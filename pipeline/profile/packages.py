@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.command import BuildLog
 from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.machine.nspawn import inside
-from pipeline.profile.pool import Archive, Pool, wanted
+from pipeline.profile.pool import Archive, Pool, fetched, wanted
 
 _ARCHIVES = "var/cache/apt/archives"
 """Where apt looks for packages before it fetches them: the tree's own, so builds are not in each other's way."""
@@ -51,15 +51,18 @@ def _apt(tree: Path, names: Sequence[str], pool: Pool, log: BuildLog, slowness: 
                hint="the mirror is bootstrap.mirror in image.toml")  # fmt: skip
         install = ["apt-get", "--quiet", *bounded, "--yes", "--no-install-recommends",
                    "-oDpkg::Options::=--force-confnew", "-oAPT::Keep-Downloaded-Packages=true", "install"]  # fmt: skip
-        with tempfile.TemporaryFile() as told:
-            # By itself apt prints the first digest that it has, which is MD5.
-            asking = [*install, "--print-uris", "-oAcquire::ForceHash=SHA256", "--", *names]
-            inside(tree, asking, log=log, timeout=60 * slowness, stdout=told)
-            told.seek(0)
-            archives = wanted(told.read().decode(errors="replace").splitlines())
-        _from_pool(tree, archives, pool, log)
+        if pool.empty:  # to ask what is wanted costs as much as to decide what is installed
+            log.line("packages: none were fetched before")
+        else:
+            with tempfile.TemporaryFile() as told:
+                # By itself apt prints the first digest that it has, which is MD5.
+                asking = [*install, "--print-uris", "-oAcquire::ForceHash=SHA256", "--", *names]
+                inside(tree, asking, log=log, timeout=60 * slowness, stdout=told)
+                told.seek(0)
+                archives = wanted(told.read().decode(errors="replace").splitlines())
+            _from_pool(tree, archives, pool, log)
         inside(tree, [*install, "--", *names], log=log, timeout=600 * slowness)
-        _to_pool(tree, archives, pool, log)
+        _to_pool(tree, pool, log)
         for left in (tree / _ARCHIVES).glob("*.deb"):
             left.unlink()
     except CommandFailed as error:
@@ -84,9 +87,9 @@ def _from_pool(tree: Path, archives: Sequence[Archive], pool: Pool, log: BuildLo
     log.line(f"packages: {len(taken)} of {len(archives)} were fetched before ({size:.1f} MB)")
 
 
-def _to_pool(tree: Path, archives: Sequence[Archive], pool: Pool, log: BuildLog) -> None:
+def _to_pool(tree: Path, pool: Pool, log: BuildLog) -> None:
     try:
-        kept = pool.keep(archives, tree / _ARCHIVES)
+        kept = pool.keep(fetched(tree / _ARCHIVES), tree / _ARCHIVES)
         if kept:
             pool.prune()
     except OSError as error:  # the image has what it needs; the next one fetches it again

@@ -1,8 +1,8 @@
 """Packages that were fetched once, for all images and workers of a place: files known by their digest.
 
-Whatever takes one out or puts one in compares its digest with that of the repository's signed index, so no build can
-give another a package that is not what the index says, be it cut off, damaged, or changed by a script that ran beside
-it. Nobody locks anything: a file appears whole or not at all, and one that vanishes is fetched again.
+Whatever takes one out compares its digest with that of the repository's signed index, so no build can give another a
+package that is not what the index says, be it cut off, damaged, or changed by a script that ran beside it. Nobody locks
+anything: a file appears whole or not at all, and one that vanishes is fetched again.
 """
 
 from __future__ import annotations
@@ -44,11 +44,27 @@ def wanted(lines: Iterable[str]) -> list[Archive]:
     return [Archive(one["file"], int(one["size"]), one["kind"].lower(), one["digest"]) for one in found if one]
 
 
+def fetched(folder: Path) -> list[Archive]:
+    """The packages that lie in a folder, each by its own digest: under any other nobody is ever given it."""
+    found = []
+    for file in sorted(folder.glob("*.deb")):
+        if file.is_file() and not file.is_symlink():
+            with file.open("rb") as reader:
+                digest = hashlib.file_digest(reader, "sha256").hexdigest()
+            found.append(Archive(file.name, file.stat().st_size, "sha256", digest))
+    return found
+
+
 class Pool:
     """The packages kept in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is kept here."""
+        return next(self.folder.glob("*"), None) is None
 
     def take(self, archives: Iterable[Archive], into: Path) -> list[Archive]:
         """Copies those that are here to the folder `into`, and returns them."""
