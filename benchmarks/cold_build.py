@@ -33,6 +33,7 @@ NAME = "by-hand"
 def by_hand(folder: Path) -> float:
     """Seconds that the script takes."""
     argv = [str(HERE / "by_hand.sh"), DATASET, NAME, "trixie", str(folder / "stream"), "nginx", "curl"]
+    destroy(DATASET)  # of a run that was killed
     try:
         return timed(argv, folder / "by-hand.log")
     finally:
@@ -42,8 +43,8 @@ def by_hand(folder: Path) -> float:
 
 def destroy(dataset: str) -> None:
     """Destroys a dataset: a machine that has just stopped keeps it busy for some seconds."""
-    again = f"for try in 1 2 3 4 5 6; do zfs destroy -r {dataset} && exit; sleep 2; done"
-    subprocess.run(["sh", "-c", again], check=False, stderr=subprocess.DEVNULL)
+    again = f"for try in 1 2 3 4 5 6; do zfs list {dataset} || exit; zfs destroy -r {dataset} && exit; sleep 2; done"
+    subprocess.run(["sh", "-c", again], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 MORE = ("machinectl_list", "machinectl_show", "machinectl_status", "machinectl_shell", "machinectl_login",
@@ -56,6 +57,7 @@ def goldspawn(folder: Path) -> tuple[float, float]:
     argv = [sys.executable, "-m", "pytest", "-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider",
             "--where=native", f"--dataset={OURS}", "--rebuild", "--image=web1",
             f"--artifacts={folder / 'artifacts'}", str(HERE.parent / "tests/images")]  # fmt: skip
+    destroy(OURS)
     timed([*argv, "--collect-only"], folder / "collected.log", PYTHONPYCACHEPREFIX=str(folder / "pycache"))
     subprocess.run(["zfs", "create", "-o", "mountpoint=none", OURS], check=True)
     try:
