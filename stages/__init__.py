@@ -10,6 +10,7 @@ from stages.boot import boot  # isort: skip
 from stages.machinectl import machinectl  # isort: skip
 from stages.acceptance import machine  # isort: skip
 from stages.disposable import disposable_machine  # isort: skip
+from stages.ready import subject  # isort: skip
 from stages.network import network, peer  # isort: skip
 from stages.snapshot import snapshot  # isort: skip
 
@@ -28,4 +29,5 @@ __all__ = [
     "place",
     "profile",
     "snapshot",
+    "subject",
 ]

@@ -1,12 +1,13 @@
 """The checks that every image goes through, in order: pytest collects them once for each image.toml.
 
 A stage's check passes when its fixture does. Fixtures stand elsewhere: a module that is both a plugin and collected
-would define each of them twice.
+would define each of them twice. Those called `check_KEY` are made where `[checks]` of the image has that key.
 """
 
 from __future__ import annotations
 
 from pipeline.build import Build
+from pipeline.checks import Subject, another, running
 from pipeline.machine import Machine
 from pipeline.machine import machinectl as ctl
 from pipeline.workspace import Workspace
@@ -60,6 +61,71 @@ def machinectl_login(machinectl: Machine) -> None:
 def machinectl_reboot(machinectl: Machine) -> None:
     """`machinectl reboot` is obeyed, and the machine is healthy again."""
     ctl.reboot(machinectl)
+
+
+def check_journal(subject: Subject) -> None:
+    """The journal has no errors but those that may be there."""
+    running.journal(subject)
+
+
+def check_boot_seconds(subject: Subject) -> None:
+    """It boots in time."""
+    running.boot_seconds(subject)
+
+
+def check_listen(subject: Subject) -> None:
+    """Just the ports that are named are open to others."""
+    running.listen(subject)
+
+
+def check_setuid(subject: Subject) -> None:
+    """Just the files that are named are setuid or setgid."""
+    running.setuid(subject)
+
+
+def check_world_writable(subject: Subject) -> None:
+    """Nothing can be written by everybody but what is named."""
+    running.world_writable(subject)
+
+
+def check_passwords(subject: Subject) -> None:
+    """No account has an empty password."""
+    running.passwords(subject)
+
+
+def check_identity(subject: Subject) -> None:
+    """Time zone, locale and host name are those of the profile."""
+    running.identity(subject)
+
+
+def check_size_max(subject: Subject) -> None:
+    """Its file system is not larger than that."""
+    running.size_max(subject)
+
+
+def check_exposure(subject: Subject) -> None:
+    """Units are not more exposed than that."""
+    running.exposure(subject)
+
+
+def check_poweroff_seconds(subject: Subject) -> None:
+    """It powers off in time."""
+    another.poweroff_seconds(subject)
+
+
+def check_unclean(subject: Subject) -> None:
+    """It boots again after it was stopped like by a power failure."""
+    another.unclean(subject)
+
+
+def check_volatile(subject: Subject) -> None:
+    """It boots with a root that forgets what is written."""
+    another.volatile(subject)
+
+
+def check_read_only(subject: Subject) -> None:
+    """It boots with a root that is read-only."""
+    another.read_only(subject)
 
 
 def machinectl_poweroff(machinectl: Machine, build: Build) -> None:

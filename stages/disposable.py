@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import pytest
 from testinfra.host import Host
 
-from pipeline import throwaway
+from pipeline.booting import another
 from pipeline.build import Build
 from pipeline.machine import Machine, host, verified
 from pipeline.workspace import Workspace
-
-_numbers = itertools.count(2)
 
 
 @pytest.fixture
@@ -22,13 +19,8 @@ def disposable_machine(build: Build, profile: Workspace, machinectl: Machine) ->
 
     It is a clone of its own on the same network segment, where it and `machine` reach each other by their addresses.
     """
-    name = throwaway.machine_name(build.image.name, next(_numbers))
-    slowness, own = build.place.slowness, machinectl.segment
-    with throwaway.clone(profile.candidate, name, build.place, build.zfs) as directory:
-        made = Machine(name, directory, build.image.boot, build.log, slowness, verified(build.image, own), own)
-        try:
-            made.start()
-            made.judge()
-            yield host(name)
-        finally:
-            made.stop()
+    segment = machinectl.segment
+    with another(build, profile, verified(build.image, segment), segment) as made:
+        made.start()
+        made.judge()
+        yield host(made.name)

@@ -13,6 +13,7 @@ from pydantic_core import ArgsKwargs, PydanticCustomError
 from pipeline import bootstrap
 from pipeline.bootstrap.method import STRICT, Settings
 from pipeline.bootstrap.values import Count, Packages, Text, unique
+from pipeline.image.checks import Checks
 from pipeline.image.nspawn import Nspawn
 from pipeline.image.service import Service
 from pipeline.image.values import (
@@ -198,6 +199,9 @@ class Definition:
     service: Annotated[
         Service, Field(description="The machine's unit on a host.")
     ] = dataclasses.field(default_factory=Service)  # fmt: skip
+    checks: Annotated[
+        Checks, Field(description="Ready-made checks of the running machine.")
+    ] = dataclasses.field(default_factory=Checks)  # fmt: skip
     artifact: Annotated[Artifact, Field(description="What is exported.")] = dataclasses.field(default_factory=Artifact)
 
     @model_validator(mode="before")
@@ -233,6 +237,7 @@ class Image:
     boot: Boot
     nspawn: Nspawn
     service: Service
+    checks: Checks
     artifact: Artifact
     base: Image | None = None
 

@@ -87,6 +87,20 @@ memory_high = "400M"
 cpu_weight = 200
 restart = "on-failure"
 
+[checks]
+journal = true
+journal_allow = ["^dbus-daemon: .* not found"]
+boot_seconds = 10
+listen = ["tcp/80"]
+setuid = ["/usr/bin/su", "/usr/bin/mount"]
+world_writable = []
+passwords = true
+size_max = "1G"
+unclean = true
+
+[checks.exposure]
+"nginx.service" = 9.6
+
 [artifact]
 compression = "zstd-3"
 deltas = ["previous"]
@@ -148,7 +162,7 @@ def page() -> str:
     ]
     for heading, keys, required in _methods(defs):
         lines += ["", heading, "", *_table(keys, required)]
-    for key in ("profile", "boot", "nspawn", "service", "artifact"):
+    for key in ("profile", "boot", "nspawn", "service", "checks", "artifact"):
         lines += _section(f"[{key}]", defs[_ref(whole["properties"][key])], defs, prefix=key)
     lines += ["", "## A full example", "", "```toml", EXAMPLE.rstrip(), "```"]
     return "\n".join(lines) + "\n"

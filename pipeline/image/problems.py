@@ -96,7 +96,7 @@ def _close(word: str, known: Sequence[str]) -> str | None:
     return next(iter(get_close_matches(word.lower().replace("-", "_"), known, 1)), None)
 
 
-_SECTIONS = ("profile", "boot", "nspawn.exec", "nspawn.files", "nspawn.network", "service", "artifact")
+_SECTIONS = ("profile", "boot", "nspawn.exec", "nspawn.files", "nspawn.network", "service", "checks", "artifact")
 
 
 def _table(loc: Location) -> type[Any]:

@@ -13,10 +13,12 @@ import pytest
 
 from pipeline.build import LAST_CHECKS
 from pipeline.errors import GoldspawnError
-from pipeline.image import FILE, Image, load
+from pipeline.image import FILE, Checks, Image, as_data, load
 from pipeline.plugin.options import settings
 
 _CHECKS = "stages.checks"
+_READY = "check_"
+"""How the name of a ready-made check begins, before its key in `[checks]`."""
 
 _TOLD = pytest.StashKey[set[Path]]()
 """The folders of images whose mistakes have been told: each is told once, whatever is collected of it."""
@@ -39,11 +41,12 @@ class ImageFile(pytest.Module):
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         try:
-            load(self.path.parent, settings(self.config).images)
+            image = load(self.path.parent, settings(self.config).images)
         except GoldspawnError as error:
             self.config.stash.setdefault(_TOLD, set()).add(self.path.parent)
             raise self.CollectError(str(error)) from error
-        return super().collect()
+        left_out = {f"{_READY}{key}" for key in as_data(Checks()) if key not in image.checks.chosen}
+        return [one for one in super().collect() if one.name not in left_out]
 
 
 class ImagesMixin:

@@ -19,7 +19,7 @@ from pipeline.reuse.marks import packed, unpacked
 from pipeline.zfs import Zfs
 
 _HOME = Path(__file__).parents[2]
-_CODE = ("pipeline/machine", "pipeline/network", "stages")
+_CODE = ("pipeline/machine", "pipeline/network", "pipeline/checks", "stages")
 
 
 class Made(Protocol):
@@ -60,6 +60,7 @@ def key(image: Image) -> str:
         as_data(image.boot),
         as_data(image.nspawn),
         as_data(image.service),
+        as_data(image.checks),
         [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
         output(["systemctl", "--version"]).stdout.split("\n")[0],
         Zfs.version(),

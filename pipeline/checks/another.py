@@ -1,0 +1,69 @@
+"""Checks that need a further machine of the same candidate, since they would spoil the one that is verified."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from pipeline.checks.subject import Subject
+from pipeline.errors import CheckFailed
+from pipeline.machine import machinectl
+from pipeline.machine.settings import Settings
+
+
+def poweroff_seconds(subject: Subject) -> None:
+    """It powers off in time."""
+    wanted = subject.wanted.poweroff_seconds
+    assert wanted is not None
+    with subject.another(subject.machine.settings) as machine:
+        machine.start()
+        started = time.monotonic()
+        machinectl.poweroff(machine)
+        took = time.monotonic() - started
+    if took > subject.limit(wanted):
+        raise CheckFailed(
+            f"it powered off in {took:.1f} s, and {subject.limit(wanted):.1f} s are allowed here",
+            hint="a unit that does not stop by itself holds it up: TimeoutStopSec= of that is the limit",
+        )
+
+
+def unclean(subject: Subject) -> None:
+    """It boots again, healthy, after it was stopped like by a power failure."""
+    with subject.another(subject.machine.settings) as machine:
+        machine.start()
+        machine.stop()  # its PID 1 is killed
+        try:
+            machine.start()
+            machine.judge()
+        except CheckFailed as error:
+            raise CheckFailed(
+                f"after it was stopped like by a power failure {error.message}",
+                hint="what it keeps on its disk has to be good at any moment: look at the units named above",
+            ) from error
+
+
+def volatile(subject: Subject) -> None:
+    """It boots, healthy, with a root that forgets what is written."""
+    _boots(subject, "with a root that forgets", {"Volatile": "overlay"}, "checks.volatile")
+
+
+def read_only(subject: Subject) -> None:
+    """It boots, healthy, with a root that is read-only."""
+    _boots(subject, "with a read-only root", {"ReadOnly": "yes"}, "checks.read_only")
+
+
+def _boots(subject: Subject, how: str, directives: dict[str, str], key: str) -> None:
+    with subject.another(changed(subject.machine.settings, directives)) as machine:
+        try:
+            machine.start()
+            machine.judge()
+        except CheckFailed as error:
+            raise CheckFailed(
+                f"{how} {error.message}", hint=f"give those units a StateDirectory= on a tmpfs, or leave {key} out"
+            ) from error
+
+
+def changed(settings: Settings, directives: dict[str, str]) -> Settings:
+    """The same settings with other [Files]."""
+    rows = tuple(row for row in settings.sections["Files"] if row[0] not in ("Volatile", "ReadOnly"))
+    return replace(settings, sections={**settings.sections, "Files": (*rows, *directives.items())})

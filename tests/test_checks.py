@@ -1,0 +1,144 @@
+"""Ready-made checks: an image on which all of them pass, and one on which each fails and tells what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.image import Checks, load
+from pipeline.place import Place
+from tests.conftest import SMALL, Sessions
+
+# What keeps the machine from being left alone costs minutes here, and is tested elsewhere.
+SLOW = ("shell", "login", "reboot", "status", "show")
+
+GREEN = (
+    SMALL
+    + """
+[checks]
+journal = true
+journal_allow = ["^systemd"]
+boot_seconds = 60.0
+poweroff_seconds = 60.0
+listen = []
+setuid = ["/usr/bin/chage", "/usr/bin/chfn", "/usr/bin/chsh", "/usr/bin/expiry", "/usr/bin/gpasswd", "/usr/bin/mount",
+          "/usr/bin/newgrp", "/usr/bin/passwd", "/usr/bin/su", "/usr/bin/umount", "/usr/sbin/unix_chkpwd",
+          "/usr/lib/dbus-1.0/dbus-daemon-launch-helper"]
+world_writable = []
+passwords = true
+identity = true
+size_max = "2G"
+unclean = true
+volatile = true
+read_only = true
+
+[checks.exposure]
+"dbus.service" = 10.0
+"""
+)
+
+RED = (
+    SMALL
+    + """
+[profile]
+enable = ["ill.service", "echo.socket"]
+run = [
+    "chmod u+s /usr/bin/env", "touch /srv/open", "chmod 666 /srv/open", "usermod --password '' games",
+    "echo LANG=xx_XX > /etc/locale.conf",
+]
+
+[checks]
+journal = true
+boot_seconds = 0.001
+poweroff_seconds = 0.001
+listen = ["tcp/443"]
+setuid = []
+world_writable = []
+passwords = true
+identity = true
+size_max = "1M"
+unclean = true
+volatile = true
+read_only = true
+
+[checks.exposure]
+"dbus.service" = 0.0
+"""
+)
+
+ILL = """
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c "echo '<3>it hurts'"
+ExecStart=/bin/sh -c "! grep -q '^overlay / ' /proc/mounts"
+ExecStart=/bin/sh -c "test ! -e /var/lib/ran"
+ExecStart=/usr/bin/touch /var/lib/ran
+[Install]
+WantedBy=multi-user.target
+"""
+
+TELLS = {
+    "journal": "it hurts",
+    "boot_seconds": "checks.boot_seconds of image.toml is the limit",
+    "poweroff_seconds": "it powered off in",
+    "listen": "tcp/7 is open (systemd); tcp/443 is not open",
+    "setuid": "setuid or setgid, and not named: /usr/bin/",
+    "world_writable": "everybody can write /srv/open",
+    "passwords": "without a password: games",
+    "identity": "locale is xx_XX, and the profile says C.UTF-8",
+    "size_max": "and 1 MB are allowed",
+    "exposure": "dbus.service: exposure",
+    "unclean": "after it was stopped like by a power failure the machine is degraded",
+    "volatile": "with a root that forgets the machine is degraded",
+    "read_only": "with a read-only root the machine is degraded",
+}
+KEYS = list(TELLS)
+
+
+def test_each_check_has_an_image_on_which_it_fails() -> None:
+    assert set(KEYS) == set(Checks.__dataclass_fields__) - {"journal_allow"}  # type: ignore[attr-defined]
+
+
+def test_checks_are_made_where_they_are_named(sessions: Sessions) -> None:
+    sessions.image("some", SMALL + "[checks]\nlisten = []\nunclean = true\njournal = false\n")
+    ended = sessions.run("--collect-only", "--image=some")
+    found = re.findall(r"<Function check_(\w+)>", ended.output)
+    assert found == ["listen", "unclean"], ended.output
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('listen = ["80"]', 'checks.listen[0]: expected a port such as "tcp/80"'),
+        ('journal_allow = ["("]', "checks.journal_allow[0]: expected a regular expression"),
+        ('exposure = {"nginx" = 3.0}', "expected the name of a unit with its type"),
+        ('exposure = {"nginx.service" = 11}', "expected at most 10"),
+        ("jornal = true", 'checks.jornal: unknown key; did you mean "journal"?'),
+    ],
+)
+def test_mistakes_are_told(text: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "image.toml").write_text(f"[checks]\n{text}\n")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path)
+    assert problem in str(caught.value)
+
+
+def test_all_pass_on_a_good_machine(bootstrapped: Place, sessions: Sessions) -> None:
+    sessions.image("good", GREEN)
+    ended = sessions.run("--image=good", *[f"--deselect=good/image.toml::machinectl_{one}" for one in SLOW])
+    assert {key: ended.outcome(f"check_{key}") for key in KEYS} == dict.fromkeys(KEYS, "PASSED"), ended.output
+    assert ended.status == 0
+
+
+def test_each_fails_on_a_bad_machine_and_tells_what_to_do(bootstrapped: Place, sessions: Sessions) -> None:
+    sessions.image("bad", RED, root={"etc/systemd/system/ill.service": ILL,
+        "etc/systemd/system/echo.socket": "[Socket]\nListenStream=7\nAccept=yes\n[Install]\nWantedBy=sockets.target\n",
+        "etc/systemd/system/echo@.service": "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n"})  # fmt: skip
+    ended = sessions.run("--image=bad", *[f"--deselect=bad/image.toml::machinectl_{one}" for one in SLOW])
+    assert {key: ended.outcome(f"check_{key}") for key in KEYS} == dict.fromkeys(KEYS, "FAILED"), ended.output
+    told = " ".join(ended.output.split())
+    assert {key: text for key, text in TELLS.items() if text not in told} == {}, ended.output
+    assert ended.output.count("hint: ") >= len(KEYS)
