@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError, PlaceError
 from pipeline.image import Image
+from pipeline.machine.timing import BootTimes
 from pipeline.place import Place
 from pipeline.progress import Progress, report
 from pipeline.reuse.inputs import Keys, keys
@@ -67,8 +68,8 @@ class Wishes:
 class Build:
     """One image in one place.
 
-    `notes` has a line for each stage that has something to say (for the summary), `journal` the verified machine's,
-    `verdict` that of an earlier run which still holds.
+    `notes` has a line for each stage that has something to say (for the summary), `journal` and `boot` are the verified
+    machine's, `verdict` is that of an earlier run which still holds.
     """
 
     image: Image
@@ -80,6 +81,7 @@ class Build:
     started: float = field(default_factory=time.time)
     notes: dict[str, str] = field(default_factory=dict)
     journal: str = ""
+    boot: BootTimes | None = None
     verdict: Verdict | None = None
     _stage: str = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -13,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
+from pipeline import changes
 from pipeline.artifact import folder, index, manifest, packages, receive, shelf, stream, tree
 from pipeline.build import Build
 from pipeline.command import output
+from pipeline.errors import InputError
 from pipeline.image import Image
 from pipeline.lineage import deltas, sending
 from pipeline.machine import settings
@@ -56,7 +59,8 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
             expected=expected,
         )
         guid = zfs.get(snapshot, "guid")
-        changes = _deltas(build, snapshot, starts, shelf.again(target, guid), target, partial)
+        steps = _deltas(build, snapshot, starts, shelf.again(target, guid), target, partial)
+        boot = _boot(build, target)
         kind, _, accelerator = build.place.name.partition(" (")
         made = manifest.Manifest(
             image=image.name,
@@ -75,8 +79,10 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
             packages=listed,
             receive=receive.command(image.name, file),
             cycles=json.loads(told["cycles"]) if "cycles" in told else None,
-            deltas=changes,
+            deltas=steps,
             settings=_settings(image),
+            boot=boot,
+            changes=changes.since(target, listed, boot, version),
             world=_world(build, told.get("world", "")),
             verified=datetime.fromtimestamp(build.verdict.time if build.verdict is not None else time.time(), UTC),
         )
@@ -86,10 +92,29 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
         receive.save(made, everything, partial)
         for name, text in settings.files(image):
             (partial / name).write_text(text)
-        (partial / "journal.log").write_text(build.journal)
+        for name, said in (("journal.log", build.journal), ("boot.svg", build.boot.chart if build.boot else "")):
+            _keep(name, said, target, partial)
         if build.log.path is not None:
             shutil.copyfile(build.log.path, partial / "build.log")
     return made
+
+
+def _boot(build: Build, old: Path) -> manifest.Boot | None:
+    """How the verified machine booted; where none was booted in this run, what the artifact before says."""
+    if build.boot is not None:
+        slowest = sorted(build.boot.units.items(), key=lambda pair: -pair[1])
+        return manifest.Boot(round(build.boot.seconds, 3), dict(slowest))
+    with contextlib.suppress(InputError):
+        return manifest.load(old).boot
+    return None
+
+
+def _keep(name: str, said: str, old: Path, new: Path) -> None:
+    """Writes what the verified machine said; where none was booted in this run, what it said before is kept."""
+    if said or not (old / name).is_file():
+        (new / name).write_text(said)
+    else:
+        shutil.copyfile(old / name, new / name)
 
 
 def _settings(image: Image) -> manifest.Settings:

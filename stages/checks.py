@@ -10,6 +10,7 @@ from pipeline.build import Build
 from pipeline.checks import Subject, another, running
 from pipeline.machine import Machine
 from pipeline.machine import machinectl as ctl
+from pipeline.machine.timing import boot_times
 from pipeline.workspace import Workspace
 
 
@@ -129,8 +130,9 @@ def check_read_only(subject: Subject) -> None:
 
 
 def machinectl_poweroff(machinectl: Machine, build: Build) -> None:
-    """`machinectl poweroff` is obeyed; the journal is taken before, while there is a machine to ask."""
+    """`machinectl poweroff` is obeyed; journal and boot times are taken before, while there is a machine to ask."""
     build.journal = machinectl.journal()
+    build.boot = boot_times(machinectl)
     ctl.poweroff(machinectl)
 
 

@@ -42,7 +42,8 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
         made = export(build, golden, passed.checks)
         sizes = [f"{made.stream.size / 1e6:.0f} MB"]
         sizes += [f"{size(delta.size)} from {delta.origin.image} {delta.origin.version}" for delta in made.deltas]
-        told = [f"{golden} ({', '.join(sizes)})", build.notes.pop("deltas", "")]
+        slower = made.changes.boots if made.changes is not None else ""
+        told = [f"{golden} ({', '.join(sizes)})", build.notes.pop("deltas", ""), slower]
         build.notes["snapshot"] = "; ".join(filter(None, told))
         build.notes["exported"] = "\n".join(receive.lines(made, where))
     return golden

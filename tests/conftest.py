@@ -115,7 +115,8 @@ class Sessions:
         if INSIDE in os.environ:  # tars that were fetched from outside are found by a session that has no outside
             kept["GOLDSPAWN_CACHE"] = str(exchange().parent)
         # Most tests are of something else than updates of packages, which could come at any moment.
-        env = {**({} if "--collect-only" in args else {"GOLDSPAWN_MAX_AGE": "24"}), **(env or {})}
+        usual = {} if "--collect-only" in args else {"GOLDSPAWN_MAX_AGE": "24", "GOLDSPAWN_NO_REPORT": "yes"}
+        env = {**usual, **(env or {})}
         plugins = ["-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider"]
         argv = [sys.executable, "-m", "pytest", *plugins, "-v", f"--images={self.images}",
                 f"--artifacts={self.artifacts}", *args]  # fmt: skip

@@ -219,6 +219,14 @@ def test_overlay(machine):
 
 def test_links(machine):
     assert set(machine.check_output("ls /sys/class/net").split()) == {"lo", "host0", "mv-eth7", "more"}
+
+
+def test_at_last_the_bridge_vanishes(machine, peer, network):
+    """What comes after this, poweroff and clearing, has to end well all the same."""
+    peer.run_expect([0], "ping -c 1 -W 20 198.18.0.1")
+    subprocess.run(["ip", "link", "del", network.segment.name], check=True)
+    assert peer.run("ping -c 1 -W 2 198.18.0.1").rc != 0
+    assert machine.run("true").rc == 0
 '''
 
 
@@ -230,5 +238,6 @@ def test_settings_hold_in_the_running_machine(bootstrapped: Place, sessions: Ses
     ended = sessions.run("--image=settings", *slow)
     assert ended.status == 0, ended.output
     assert ended.outcome("test_links") == "PASSED", ended.output
+    assert ended.outcome("machinectl_poweroff") == "PASSED", ended.output
     assert "VirtualEthernetExtra=ve-more:more: on the build's own segment" in ended.output
     assert there() - before == set()

@@ -33,7 +33,8 @@ PACKAGES = (
 """Packages of the guest."""
 
 LIBRARIES = (
-    "filelock", "pexpect", "platformdirs", "pydantic", "pytest", "pytest-testinfra", "pytest-xdist", "tenacity",
+    "filelock", "jinja2", "pexpect", "platformdirs", "pydantic", "pytest", "pytest-testinfra", "pytest-xdist",
+    "tenacity",
 )  # fmt: skip
 """Python libraries of the guest, in the versions of the Python that runs this."""
 

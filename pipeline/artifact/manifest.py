@@ -158,6 +158,25 @@ class Settings:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Boot:
+    """How the verified machine booted, in seconds, and its units, the slowest first."""
+
+    seconds: Seconds
+    units: dict[str, Seconds]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Changes:
+    """What is different from the version that was here before: packages by name, with versions; and how it boots."""
+
+    version: str
+    added: dict[str, str]
+    removed: dict[str, str]
+    updated: Annotated[dict[str, tuple[str, str]], Field(description="The version before, and the one now")]
+    boots: Annotated[str, Field(description="In words, if it boots later than before, and why")] = ""
+
+
+@dataclass(frozen=True, config=STRICT)
 class Manifest:
     """All that a build has to say about its artifact."""
 
@@ -185,6 +204,8 @@ class Manifest:
         tuple[Delta, ...], Field(description="Streams of changes that lead to this version; more are in index.json")
     ] = ()
     settings: Settings | None = None
+    boot: Boot | None = None
+    changes: Changes | None = None
     schema_version: Literal[1, 2] = SCHEMA
 
     def save(self, folder: Path, name: str = FILE) -> Path:

@@ -8,6 +8,7 @@ import re
 from pipeline.checks.subject import Subject
 from pipeline.command import output
 from pipeline.errors import CheckFailed
+from pipeline.machine.timing import boot_times, critical_chain
 
 
 def journal(subject: Subject) -> None:
@@ -27,22 +28,12 @@ def boot_seconds(subject: Subject) -> None:
     """It boots in time; else the units are named that it waited for."""
     wanted = subject.wanted.boot_seconds
     assert wanted is not None
-    said = subject.host.check_output("systemd-analyze time")
-    found = re.search(r"= ((?:[\d.]+(?:min|ms|s) ?)+)", said)
-    if found is None:
-        raise CheckFailed(f"systemd-analyze does not say how long it booted: {said}")
-    if (took := _seconds(found[1])) > subject.limit(wanted):
-        chain = subject.host.check_output("systemd-analyze critical-chain --no-pager").splitlines()[3:]
+    if (took := boot_times(subject.machine).seconds) > subject.limit(wanted):
         raise CheckFailed(
             "\n".join([f"it booted in {took:.1f} s, and {subject.limit(wanted):.1f} s are allowed here; it waited for:",
-                       *(f"    {line}" for line in chain)]),
+                       *(f"    {line}" for line in critical_chain(subject.machine))]),
             hint="checks.boot_seconds of image.toml is the limit on a native host",
         )  # fmt: skip
-
-
-def _seconds(text: str) -> float:
-    units = {"min": 60.0, "s": 1.0, "ms": 0.001}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(min|ms|s)", text))
 
 
 def listen(subject: Subject) -> None:

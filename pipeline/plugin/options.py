@@ -44,6 +44,7 @@ OPTIONS = (
     Option("dataset", str, "ZFS dataset to build in (default: a file-backed pool of goldspawn's own)", None, "NAME"),
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
+    Option("no-report", bool, "write no page (HTML) of what became of each image", False),
     Option(
         "deltas",
         list,
@@ -93,6 +94,7 @@ class Settings:
     build_hosts: tuple[str, ...]
     dataset: str | None
     wishes: Wishes
+    report: bool = True
     builds: dict[str, Build] = field(default_factory=dict)
 
     @property
@@ -152,6 +154,7 @@ def _resolve(config: pytest.Config) -> Settings:
         where=values["where"],
         build_hosts=tuple(values["build-host"] or ()),
         dataset=values["dataset"],
+        report=not values["no-report"],
         wishes=Wishes(
             artifacts=(base / values["artifacts"]).resolve() if values["artifacts"] else config.rootpath / "artifacts",
             shared=exchange(),

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import channel
 from pipeline.errors import PlaceError
-from pipeline.plugin import timeline
+from pipeline.plugin import pages, timeline
 from pipeline.plugin.collect import image_name, needs_place
 from pipeline.plugin.display import Display
 from pipeline.plugin.options import settings
@@ -101,15 +101,21 @@ class Summary:
                 terminalreporter.line(line)
         if drawn:
             terminalreporter.line("")
-            terminalreporter.line(drawn)
+            for line in drawn.splitlines():
+                terminalreporter.line(line)
 
     def _draw(self) -> str:
-        """Draws the timeline, and says in a line where it is, or why it is not; "" for a session without images."""
+        """Draws timeline and reports, and says where they are, or why they are not; "" for a session without images."""
+        chosen = settings(self._config)
+        artifacts = chosen.wishes.artifacts
         try:
-            path = timeline.write(settings(self._config).wishes.artifacts, self._reports, self._clocks)
+            drawn = timeline.write(artifacts, self._reports, self._clocks)
+            made = pages.write(artifacts, self._reports) if chosen.report else []
         except PlaceError as error:
-            return f"no timeline: {error}"
-        return f"timeline: {path}" if path is not None else ""
+            return f"no timeline or report: {error}"
+        lines = [f"timeline: {drawn}"] if drawn is not None else []
+        lines += [f"report: {made[0] if len(made) == 1 else made[0].parent}"] if made else []
+        return "\n".join(lines)
 
     def _hide(self) -> None:
         if self._display is not None:

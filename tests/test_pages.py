@@ -1,0 +1,100 @@
+"""The page of an image: what became of it, readable by anybody, and harmless whatever stands in logs and messages."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifact import manifest
+from pipeline.plugin import pages
+from pipeline.report import Page, Row, render
+
+EVIL = "<script>alert('x')</script>"
+
+MANIFEST = manifest.Manifest(
+    image="web",
+    version="20260102T030405Z",
+    time=datetime(2026, 1, 2, tzinfo=UTC),
+    input_hash="0",
+    snapshot=manifest.Snapshot("p/golden/web@1", "1"),
+    stream=manifest.Stream("web.zfs", 5 << 20, "0" * 64, ()),
+    versions=manifest.Versions("2.3", "257", "0.1", "6.12"),
+    place=manifest.Place("native", "none"),
+    checks=(),
+    tree=manifest.Tree("0" * 64, 1, 1),
+    packages=(manifest.Package("nginx", "1.2", "amd64"),),
+    receive="zfs recv tank/web < web.zfs",
+    settings=manifest.Settings("web.nspawn", None, ("Bridge=br0: on the build's own segment",)),
+    boot=manifest.Boot(3.5, {"nginx.service": 1.25}),
+    changes=manifest.Changes(
+        "20260101T000000Z", {"curl": "8"}, {"wget": "1"}, {"nginx": ("1.1", "1.2")}, "boots later"
+    ),
+)
+
+
+def page(**other: object) -> Page:
+    first = Page("web", "2026-01-02 03:04", [Row("boot", 2.0, "passed", "healthy")], [], "the log", manifest=MANIFEST)
+    return dataclasses.replace(first, **other)  # type: ignore[arg-type]
+
+
+def test_a_page_says_what_was_built() -> None:
+    text = render(page(receive=["zfs recv tank/web < web.zfs"]))
+    for said in ("web <span class=\"state passed\">passed", "5.0 MiB", "zfs recv tank/web &lt; web.zfs",
+                 "1.1</td><td>1.2", "curl", "gone", "boots later", "Bridge=br0", "nginx.service", "1.250", "healthy"):  # fmt: skip
+        assert said in text, said
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"log": EVIL},
+        {"journal": EVIL},
+        {"chart": EVIL},
+        {"stages": [Row("boot", 1.0, "failed", EVIL)]},
+        {"checks": [Row(EVIL, 1.0, "passed")]},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_a_machine_says_is_never_part_of_the_page(other: dict[str, object]) -> None:
+    text = render(page(**other))
+    assert "<script" not in text
+    assert text.count("http://") + text.count("https://") == 0, "it needs nothing from elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("states", "whole"),
+    [
+        (["passed", "reused"], "passed"),
+        (["passed", "skipped"], "skipped"),
+        (["blocked", "failed", "passed"], "failed"),
+    ],
+)
+def test_the_worst_counts(states: list[str], whole: str) -> None:
+    assert page(stages=[Row("one", 0.0, state) for state in states]).state == whole  # type: ignore[arg-type]
+
+
+def test_pages_are_made_of_reports_and_not_of_an_earlier_artifact(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/web.log").write_text("all that was done")
+    (tmp_path / "web").mkdir()
+    MANIFEST.save(tmp_path / "web")
+    reports = [
+        pytest.TestReport(
+            f"images/web/{nodeid}", ("", None, ""), {}, outcome, message, "call",
+            duration=1.5, start=1e9, stop=1e9 + 1.5, user_properties=[("goldspawn_note", "a note")],
+        )
+        for nodeid, outcome, message in (
+            ("image.toml::boot", "passed", None),
+            ("test_web.py::test_page", "failed", "no page"),
+            ("image.toml::snapshot", "skipped", ("", 0, "not exported")),
+        )
+    ]  # fmt: skip
+    (path,) = pages.write(tmp_path, {"web": reports})  # type: ignore[dict-item]
+    text = path.read_text()
+    assert path == tmp_path / "reports/web.html"
+    assert "a note" in text and "<pre>no page</pre>" in text and "not exported" in text and "all that was done" in text
+    assert MANIFEST.version not in text
+    assert list(path.parent.iterdir()) == [path]
