@@ -43,7 +43,8 @@ def page(**other: object) -> Page:
 def test_a_page_says_what_was_built() -> None:
     text = render(page(receive=["zfs recv tank/web < web.zfs"]))
     for said in ("web <span class=\"state passed\">passed", "5.0 MiB", "zfs recv tank/web &lt; web.zfs",
-                 "1.1</td><td>1.2", "curl", "gone", "boots later", "Bridge=br0", "nginx.service", "1.250", "healthy"):  # fmt: skip
+                 "1.1</td><td>1.2", "curl", "gone", "boots later", "Bridge=br0", "nginx.service", "1.250",
+                 "healthy"):  # fmt: skip
         assert said in text, said
 
 
