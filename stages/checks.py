@@ -7,7 +7,7 @@ would define each of them twice. Those called `check_KEY` are made where `[check
 from __future__ import annotations
 
 from pipeline.build import Build
-from pipeline.checks import Subject, another, running
+from pipeline.checks import Subject, another, running, tree
 from pipeline.machine import Machine
 from pipeline.machine import machinectl as ctl
 from pipeline.machine.timing import boot_times
@@ -107,6 +107,11 @@ def check_size_max(subject: Subject) -> None:
 def check_exposure(subject: Subject) -> None:
     """Units are not more exposed than that."""
     running.exposure(subject)
+
+
+def check_updates(subject: Subject) -> None:
+    """No package has an update."""
+    tree.updates(subject)
 
 
 def check_poweroff_seconds(subject: Subject) -> None:

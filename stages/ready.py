@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline import throwaway
 from pipeline.booting import another
 from pipeline.build import Build
 from pipeline.checks import Subject
@@ -15,6 +16,11 @@ from pipeline.workspace import Workspace
 def subject(machinectl: Machine, profile: Workspace, build: Build) -> Subject:
     """The running machine, with what `[checks]` of its image.toml says."""
     size = int(build.zfs.get(profile.candidate, "logicalreferenced"))
+    name = throwaway.machine_name(build.image.name)
     return Subject(
-        machinectl, build.image, size, lambda settings: another(build, profile, settings, machinectl.segment)
+        machinectl,
+        build.image,
+        size,
+        lambda settings: another(build, profile, settings, machinectl.segment),
+        lambda: throwaway.clone(profile.candidate, f"{name}.looked", build.place, build.zfs),
     )

@@ -31,6 +31,7 @@ world_writable = []
 passwords = true
 identity = true
 size_max = "2G"
+updates = true
 unclean = true
 volatile = true
 read_only = true
@@ -48,6 +49,7 @@ enable = ["ill.service", "echo.socket"]
 run = [
     "chmod u+s /usr/bin/env", "touch /srv/open", "chmod 666 /srv/open", "usermod --password '' games",
     "echo LANG=xx_XX > /etc/locale.conf",
+    "sed -i '/^Package: bash$/,/^$/s/^Version: .*/Version: 1.0-1/' /var/lib/dpkg/status",
 ]
 
 [checks]
@@ -60,6 +62,7 @@ world_writable = []
 passwords = true
 identity = true
 size_max = "1M"
+updates = true
 unclean = true
 volatile = true
 read_only = true
@@ -90,6 +93,7 @@ TELLS = {
     "passwords": "without a password: games",
     "identity": "locale is xx_XX, and the profile says C.UTF-8",
     "size_max": "and 1 MB are allowed",
+    "updates": "bash 1.0-1 -> ",
     "exposure": "dbus.service: exposure",
     "unclean": "after it was stopped like by a power failure the machine is degraded",
     "volatile": "with a root that forgets the machine is degraded",

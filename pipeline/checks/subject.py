@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from testinfra.host import Host
 
@@ -17,15 +18,17 @@ from pipeline.machine.settings import Settings
 
 @dataclass(frozen=True)
 class Subject:
-    """The machine made of an image. `size` is what its file system holds (bytes); `another` boots nothing yet: it makes
+    """The machine made of an image.
 
-    a further machine of the same candidate, with settings of its own, that is gone after the block.
+    `size` is what its file system holds (bytes). `another` makes a further machine of the same candidate, with settings
+    of its own, not started yet and gone after the block; `clone` a mounted clone of it in which nothing runs.
     """
 
     machine: Machine
     image: Image
     size: int
     another: Callable[[Settings], AbstractContextManager[Machine]]
+    clone: Callable[[], AbstractContextManager[Path]]
 
     @property
     def wanted(self) -> Checks:

@@ -67,6 +67,10 @@ class Checks:
         dict[Unit, Exposure],
         Field(description="Most exposure of units, 0 to 10, as `systemd-analyze security` has it."),
     ] = Field(default_factory=dict)
+    updates: Annotated[
+        bool,
+        Field(strict=True, description="No package has an update in the repositories that the machine itself knows."),
+    ] = False
     unclean: Annotated[
         bool, Field(strict=True, description="It boots again, healthy, after it was stopped like by a power failure.")
     ] = False  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.command import BuildLog
 from pipeline.errors import CommandFailed, GoldspawnError
@@ -22,15 +25,56 @@ def install(tree: Path, names: Sequence[str], *, pool: Pool, log: BuildLog, slow
 
     Raises `CommandFailed`, or `GoldspawnError` for a tree without a known manager.
     """
-    if not names:
-        return
-    for program, manager in _MANAGERS.items():
-        if (tree / program).exists():
-            manager(tree, names, pool, log, slowness)
-            return
-    raise GoldspawnError(
-        "profile.packages: the tree has no package manager that goldspawn knows", hint=f"known: {', '.join(_MANAGERS)}"
-    )
+    if names:
+        _manager(tree, "profile.packages").install(tree, names, pool, log, slowness)
+
+
+@dataclass(frozen=True)
+class Update:
+    """A newer version of a package that is installed."""
+
+    package: str
+    installed: str
+    available: str
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.installed} -> {self.available}"
+
+
+def pending(tree: Path, *, log: BuildLog, slowness: float) -> list[Update]:
+    """The packages of which the tree's own repositories have a newer version. The tree is changed: it learns of them.
+
+    Raises `CommandFailed`, or `GoldspawnError` for a tree without a known manager.
+    """
+    return _manager(tree, "checks.updates").pending(tree, log, slowness)
+
+
+_BOUNDED = (
+    "-oAcquire::Retries=2",
+    "-oAcquire::Languages=none",
+    "-oAcquire::http::Timeout=30",
+    "-oDpkg::Use-Pty=0",
+    "-oAPT::Sandbox::User=root",
+)
+
+
+def _update(tree: Path, log: BuildLog, slowness: float) -> None:
+    inside(tree, ["apt-get", "--quiet", *_BOUNDED, "--error-on=any", "update"], log=log, timeout=120 * slowness,
+           hint="the mirror is bootstrap.mirror in image.toml")  # fmt: skip
+
+
+def _apt_pending(tree: Path, log: BuildLog, slowness: float) -> list[Update]:
+    _update(tree, log, slowness)
+    with tempfile.TemporaryFile() as told:
+        asking = ["apt-get", "--quiet", *_BOUNDED, "--simulate", "dist-upgrade"]
+        inside(tree, asking, log=log, timeout=60 * slowness, stdout=told)
+        told.seek(0)
+        lines = told.read().decode(errors="replace").splitlines()
+    found = (_SIMULATED.match(line) for line in lines)
+    return [Update(one["package"], one["installed"], one["available"]) for one in found if one]
+
+
+_SIMULATED = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>\S+)\] \((?P<available>\S+)")
 
 
 def _apt(tree: Path, names: Sequence[str], pool: Pool, log: BuildLog, slowness: float) -> None:
@@ -39,17 +83,9 @@ def _apt(tree: Path, names: Sequence[str], pool: Pool, log: BuildLog, slowness: 
     if fresh:
         policy.write_text(_NO_SERVICES)
         policy.chmod(0o755)
-    bounded = [
-        "-oAcquire::Retries=2",
-        "-oAcquire::Languages=none",
-        "-oAcquire::http::Timeout=30",
-        "-oDpkg::Use-Pty=0",
-        "-oAPT::Sandbox::User=root",
-    ]
     try:
-        inside(tree, ["apt-get", "--quiet", *bounded, "--error-on=any", "update"], log=log, timeout=120 * slowness,
-               hint="the mirror is bootstrap.mirror in image.toml")  # fmt: skip
-        install = ["apt-get", "--quiet", *bounded, "--yes", "--no-install-recommends",
+        _update(tree, log, slowness)
+        install = ["apt-get", "--quiet", *_BOUNDED, "--yes", "--no-install-recommends",
                    "-oDpkg::Options::=--force-confnew", "-oAPT::Keep-Downloaded-Packages=true", "install"]  # fmt: skip
         if pool.empty:  # to ask what is wanted costs as much as to decide what is installed
             log.line("packages: none were fetched before")
@@ -96,5 +132,19 @@ def _to_pool(tree: Path, pool: Pool, log: BuildLog) -> None:
         log.line(f"packages: {pool.folder}: {error.strerror}")
 
 
-_MANAGERS: dict[str, Callable[[Path, Sequence[str], Pool, BuildLog, float], None]] = {"usr/bin/apt-get": _apt}
-"""A program whose presence in the tree tells the package manager, and what installs with it."""
+class _Manager(NamedTuple):
+    install: Callable[[Path, Sequence[str], Pool, BuildLog, float], None]
+    pending: Callable[[Path, BuildLog, float], list[Update]]
+
+
+_MANAGERS = {"usr/bin/apt-get": _Manager(_apt, _apt_pending)}
+"""A program whose presence in the tree tells the package manager, and what is done with it."""
+
+
+def _manager(tree: Path, key: str) -> _Manager:
+    for program, manager in _MANAGERS.items():
+        if (tree / program).exists():
+            return manager
+    raise GoldspawnError(
+        f"{key}: the tree has no package manager that goldspawn knows", hint=f"known: {', '.join(_MANAGERS)}"
+    )
