@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ with segment(leash(), SILENT) as made:
 """
 
 
-def there() -> set[str]:
+def there(segment: str) -> set[str]:
     """What a segment is made of, as the host has it: links, namespaces, units, and files for these."""
     units = subprocess.run(
         ["systemctl", "list-units", "--all", "--plain", "--no-legend", "goldspawn-segment-*"],
@@ -34,11 +35,11 @@ def there() -> set[str]:
     ).stdout.splitlines()  # fmt: skip
     folders = [Path(one) for one in ("/sys/class/net", "/run/netns", "/etc/netns")]
     found = {str(path) for folder in folders if folder.exists() for path in folder.iterdir()}
-    return found | {line.split()[0] for line in units}
+    found |= {line.split()[0] for line in units}
+    return {one for one in found if re.search(rf"\b{segment}(?![0-9x])", one)}
 
 
 def test_hosts_on_a_segment_reach_each_other_and_nothing_else(place: Place) -> None:
-    before = there()
     with segment(leash(), SILENT, place.slowness) as made:
         one, other = peer(made, 2), peer(made, 3)
         for target in ("198.18.0.3", "fd67:6f6c:6473::3", "router"):
@@ -46,35 +47,32 @@ def test_hosts_on_a_segment_reach_each_other_and_nothing_else(place: Place) -> N
         assert other.check_output("hostname -I || ip -brief address").split()
         assert one.run("ping -c 1 -W 2 192.0.2.1").rc != 0
         assert not [line for line in Path("/proc/net/fib_trie").read_text().splitlines() if "198.18." in line]
-        assert {f"/sys/class/net/{made.name}", f"/run/netns/{made.name}-router"} <= there() - before
-    # What other runs left may go at any moment.
-    assert there() - before == set()
+        assert {f"/sys/class/net/{made.name}", f"/run/netns/{made.name}-router"} <= there(made.name)
+    assert there(made.name) == set()
 
 
 def test_two_segments_of_one_process_are_two(place: Place) -> None:
     """A session keeps that of its last machine, while a test makes one of its own."""
-    before = there()
     with segment(leash(), SILENT, place.slowness) as one, segment(leash(), SILENT, place.slowness) as other:
         assert one.name != other.name
         peer(one).run_expect([0], "ping -c 1 -W 20 router")
         peer(other).run_expect([0], "ping -c 1 -W 20 router")
         assert peer(one, 3).run("ping -c 1 -W 20 198.18.0.2").rc == 0
-    assert there() - before == set()
+    assert there(one.name) | there(other.name) == set()
 
 
 def test_a_killed_run_leaves_no_segment(place: Place) -> None:
-    before = there()
     argv = [sys.executable, "-c", HOLDER]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, **code()})
     try:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        assert f"/sys/class/net/{name}" in there()
+        assert f"/sys/class/net/{name}" in there(name)
     finally:
         process.kill()
         process.wait()
     deadline = time.monotonic() + place.limit(20)
-    while left := there() - before:
+    while left := there(name):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
 
@@ -232,7 +230,6 @@ def test_at_last_the_bridge_vanishes(machine, peer, network):
 
 def test_settings_hold_in_the_running_machine(bootstrapped: Place, sessions: Sessions) -> None:
     """Also after a reboot, which comes before the machine's own tests."""
-    before = there()
     sessions.image("settings", SETTINGS, tests=HOLD)
     slow = [f"--deselect=settings/image.toml::machinectl_{one}" for one in ("shell", "login", "status", "show")]
     ended = sessions.run("--image=settings", *slow)
@@ -240,4 +237,7 @@ def test_settings_hold_in_the_running_machine(bootstrapped: Place, sessions: Ses
     assert ended.outcome("test_links") == "PASSED", ended.output
     assert ended.outcome("machinectl_poweroff") == "PASSED", ended.output
     assert "VirtualEthernetExtra=ve-more:more: on the build's own segment" in ended.output
-    assert there() - before == set()
+    made = re.search(
+        r"^\$ ip link add (gs\w+) type bridge", (sessions.artifacts / "logs/settings.log").read_text(), re.M
+    )
+    assert made is not None and there(made[1]) == set()
