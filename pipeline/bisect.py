@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline import throwaway
+from pipeline.booting import machine_of
 from pipeline.build import Build
 from pipeline.errors import CheckFailed
-from pipeline.machine import Machine, verified
+from pipeline.machine import verified
 from pipeline.network import Segment
 from pipeline.throwaway import machine_name
 from pipeline.workspace import Workspace
@@ -50,7 +51,7 @@ def _boots(build: Build, snapshot: str, segment: Segment) -> Iterator[str]:
     name = machine_name(build.image.name)
     with throwaway.clone(snapshot, f"{name}.bisect", build.place, build.zfs) as directory:
         settings = verified(build.image, segment)
-        machine = Machine(name, directory, build.image.boot, build.log, build.place.slowness, settings)
+        machine = machine_of(build, name, directory, settings, segment)
         try:
             machine.start()
             machine.judge()

@@ -20,6 +20,7 @@ from pipeline.reuse.inputs import Keys, keys
 from pipeline.reuse.plan import Policy
 from pipeline.reuse.prune import Limits
 from pipeline.reuse.verified import Verdict
+from pipeline.secrets import Secrets, opened
 from pipeline.zfs import Zfs
 
 STAGES = ("dataset", "bootstrap", "cycles", "profile", "boot", "machinectl", "acceptance", "snapshot")
@@ -78,6 +79,7 @@ class Build:
     log: BuildLog
     zfs: Zfs
     keys: Keys
+    secrets: Secrets
     started: float = field(default_factory=time.time)
     notes: dict[str, str] = field(default_factory=dict)
     journal: str = ""
@@ -105,7 +107,9 @@ class Build:
 
 @contextlib.contextmanager
 def open_build(image: Image, place: Place, wishes: Wishes) -> Iterator[Build]:
-    """A build with a fresh log in `artifacts/logs/NAME.log`. Raises `PlaceError` if that cannot be written."""
+    """A build with a fresh log in `artifacts/logs/NAME.log`. Raises `PlaceError` if that cannot be written,
+    and `InputError` for secrets that cannot be had.
+    """
     with contextlib.ExitStack() as stack:
         try:
             path = stack.enter_context(_own_log(wishes.artifacts / "logs", image.name))
@@ -115,7 +119,7 @@ def open_build(image: Image, place: Place, wishes: Wishes) -> Iterator[Build]:
                 f"artifacts = {wishes.artifacts}: cannot be written ({error.strerror})",
                 hint="name another with --artifacts",
             ) from error
-        build = Build(image, place, wishes, log, Zfs(log), keys(image))
+        build = Build(image, place, wishes, log, Zfs(log), keys(image), stack.enter_context(opened(image)))
         log.on_line = build.show
         yield build
 

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import CommandFailed
+from pipeline.masking import masked
 
 TAIL_LINES = 25
 """How many last lines of a failed command's output its error shows."""
@@ -48,7 +49,8 @@ class BuildLog:
             self._file = path.open("a", encoding="utf-8", errors="replace", buffering=1)
 
     def line(self, text: str) -> None:
-        """Writes one line of output."""
+        """Writes one line of output, without what is hidden (`pipeline.masking`)."""
+        text = masked(text)
         if self._file is not None:
             self._file.write(text + "\n")
         if self.on_line is not None and text.strip():
@@ -127,6 +129,7 @@ def run(
         for line in _lines(pipe, process, timeout, log.idle):
             if line is None:
                 raise CommandFailed(argv, None, "\n".join(tail), log=path, limit=timeout, hint=hint)
+            line = masked(line)
             tail.append(line)
             log.line(line)
             if any(text in line for text in hopeless):
@@ -164,7 +167,7 @@ def output(
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(argv, None, "", log=path, limit=timeout, hint=hint) from error
     if check and done.returncode != 0:
-        tail = "\n".join((done.stderr or done.stdout).splitlines()[-TAIL_LINES:])
+        tail = masked("\n".join((done.stderr or done.stdout).splitlines()[-TAIL_LINES:]))
         raise CommandFailed(argv, done.returncode, tail, log=path, hint=hint)
     return Result(done.returncode, done.stdout, done.stderr)
 

@@ -120,7 +120,8 @@ def _keep(name: str, said: str, old: Path, new: Path) -> None:
 def _settings(image: Image) -> manifest.Settings:
     """The names of the files for the host, and how what was verified differed."""
     nspawn, *drop_in = [name for name, _ in settings.files(image)]
-    return manifest.Settings(nspawn, next(iter(drop_in), None), settings.differences(image))
+    given = tuple(settings.shipped(image).credentials.values())
+    return manifest.Settings(nspawn, next(iter(drop_in), None), settings.differences(image), given)
 
 
 def _deltas(

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.build import Build, open_build
 from pipeline.profile import Pool, apply, packages, seal
 from pipeline.reuse.world import remotes
+from pipeline.secrets import nowhere_in
 from pipeline.tarball import MERGED, ask, fetch, unpack
 from pipeline.workspace import Workspace, open_workspace
 
@@ -119,8 +120,10 @@ def profile(build: Build, workspace: Workspace) -> None:
                 with workspace.filling("packages") as layer:
                     _install(build, layer.tree)
     with workspace.fill_tree() as tree:
-        apply(build.image, tree, log=build.log, slowness=build.place.slowness)
+        secrets = build.secrets.files("run")
+        apply(build.image, tree, secrets=secrets, log=build.log, slowness=build.place.slowness)
         seal(tree, log=build.log)
+        nowhere_in(tree, build.secrets, build.log)
     count = f"{len(named)} package{'s' if len(named) != 1 else ''}"
     kept = f"{count} {workspace.reused('packages') or 'installed'}, " if named else ""
     build.notes["profile"] = f"{kept}sealed" + workspace.why("candidate")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.bisect import bisect
+from pipeline.booting import machine_of
 from pipeline.build import Build
 from pipeline.errors import CheckFailed
 from pipeline.machine import Machine, leash, verified
@@ -32,7 +33,7 @@ def boot(build: Build, profile: Workspace) -> Iterator[Machine]:
     slowness = build.place.slowness
     with profile.booting_clone() as (name, directory), segment(leash(), build.log, slowness) as own:
         settings = verified(build.image, own)
-        machine = Machine(name, directory, build.image.boot, build.log, slowness, settings, own)
+        machine = machine_of(build, name, directory, settings, own)
         try:
             with build.stage("boot"):
                 started = time.monotonic()

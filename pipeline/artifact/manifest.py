@@ -155,6 +155,10 @@ class Settings:
     nspawn: Name
     drop_in: Annotated[Name | None, Field(description="For systemd-nspawn@IMAGE.service.d, if the image has one")]
     unlike: tuple[str, ...]
+    credentials: Annotated[
+        tuple[Name, ...],
+        Field(description="Files with secrets in the host's /etc/credstore; no stream has them"),
+    ] = ()
 
 
 @dataclass(frozen=True, config=STRICT)

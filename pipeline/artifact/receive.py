@@ -47,6 +47,8 @@ def lines(manifest: Manifest, folder: Path) -> list[str]:
         f"  sha256sum -c {SUMS} && {manifest.receive}",
         f"  {' && '.join([*install(manifest), f'machinectl start {image}'])}",
     ]
+    if files := credentials(manifest):
+        told.insert(-1, f"  its secrets go to {', '.join(files)} (mode 0600), and nothing that is sent holds them")
     for delta in manifest.deltas:
         told.append(f"{delta.file}, {size(delta.size)}. On a host that has {_having(delta)}:")
         told.append(f"  sha256sum -c --ignore-missing {SUMS} && {delta.receive}")
@@ -63,6 +65,11 @@ def install(manifest: Manifest) -> list[str]:
     return commands
 
 
+def credentials(manifest: Manifest) -> list[str]:
+    """Where the host has the machine's secrets, which nothing that is sent holds."""
+    return [f"/etc/credstore/{file}" for file in manifest.settings.credentials] if manifest.settings else []
+
+
 def _having(delta: Delta) -> str:
     return f"{delta.origin.image} {delta.origin.version}"
 
@@ -76,6 +83,7 @@ def guide(manifest: Manifest) -> str:
     """RECEIVE.md: from a copy of the folder to a shell in the machine."""
     image, file = manifest.image, manifest.stream.file
     installing = "\n       ".join(install(manifest))
+    secrets = "".join(f"\n       install -D -m 600 YOUR_SECRET {file}" for file in credentials(manifest))
     needed = ", ".join(f"`{name}`" for name in manifest.stream.features) or "none"
     return f"""\
 # {image} {manifest.version}
@@ -100,9 +108,9 @@ Type this as root on a host with ZFS, in a copy of this folder. `{PARENT}` stand
    that `{PARENT}` passes on. The pool needs these features: {needed}.
    `zpool get all POOL | grep feature@` shows what it has.
 
-3. Its settings, then start it, now and at every boot:
+3. Its settings{" and secrets (no stream holds these)" if secrets else ""}, then start it, now and at every boot:
 
-       {installing}
+       {installing}{secrets}
        machinectl start {image}
        machinectl enable {image}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -15,6 +16,7 @@ from pipeline.bootstrap.method import STRICT, Settings
 from pipeline.bootstrap.values import Count, Packages, Text, unique
 from pipeline.image.checks import Checks
 from pipeline.image.nspawn import Nspawn
+from pipeline.image.secrets import Secret, SecretName, Use
 from pipeline.image.service import Service
 from pipeline.image.values import (
     AbsolutePath,
@@ -199,6 +201,9 @@ class Definition:
     service: Annotated[
         Service, Field(description="The machine's unit on a host.")
     ] = dataclasses.field(default_factory=Service)  # fmt: skip
+    secrets: Annotated[
+        dict[SecretName, Secret], Field(description="What stands in no image, by name.")
+    ] = dataclasses.field(default_factory=dict)  # fmt: skip
     checks: Annotated[
         Checks, Field(description="Ready-made checks of the running machine.")
     ] = dataclasses.field(default_factory=Checks)  # fmt: skip
@@ -237,6 +242,7 @@ class Image:
     boot: Boot
     nspawn: Nspawn
     service: Service
+    secrets: Mapping[str, Secret]
     checks: Checks
     artifact: Artifact
     base: Image | None = None
@@ -250,6 +256,10 @@ class Image:
     def foundation(self) -> Image:
         """The image of the chain whose `[bootstrap]` it is: paths in that are relative to its folder."""
         return self.chain[-1]
+
+    def secrets_for(self, use: Use) -> tuple[str, ...]:
+        """The names of the secrets that somebody is given, in order."""
+        return tuple(sorted(name for name, secret in self.secrets.items() if use in secret.use))
 
     @property
     def root(self) -> Path | None:

@@ -87,6 +87,13 @@ memory_high = "400M"
 cpu_weight = 200
 restart = "on-failure"
 
+[secrets.deploy-key]
+file = "~/.ssh/deploy"
+use = ["run"]
+
+[secrets.db-password]
+env = "DB_PASSWORD"
+
 [checks]
 journal = true
 journal_allow = ["^dbus-daemon: .* not found"]
@@ -153,7 +160,7 @@ def page() -> str:
         "",
         *_INTRODUCTION.splitlines(),
         "",
-        *_table({key: one for key, one in whole["properties"].items() if "$ref" not in one and "oneOf" not in one}),
+        *_table({key: one for key, one in whole["properties"].items() if _is_plain(one)}),
         "",
         "## `[bootstrap]`",
         "",
@@ -162,8 +169,10 @@ def page() -> str:
     ]
     for heading, keys, required in _methods(defs):
         lines += ["", heading, "", *_table(keys, required)]
-    for key in ("profile", "boot", "nspawn", "service", "checks", "artifact"):
-        lines += _section(f"[{key}]", defs[_ref(whole["properties"][key])], defs, prefix=key)
+    for key in ("profile", "boot", "nspawn", "service", "secrets", "checks", "artifact"):
+        one = whole["properties"][key]
+        title = f"[{key}.NAME]" if _each(one) else f"[{key}]"
+        lines += _section(title, defs[_ref(one) or _each(one)], defs, prefix=key)
     lines += ["", "## A full example", "", "```toml", EXAMPLE.rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
@@ -231,6 +240,17 @@ def _type(one: Schema) -> str:
         return "tables" if _ref(items) else f"list of {_type(items)}s"
     name = str(one.get("type", "table"))
     return {"integer": "whole number", "boolean": "true or false", "object": "table of strings"}.get(name, name)
+
+
+def _is_plain(one: Schema) -> bool:
+    """Whether a key's value is not a table, nor tables, with a section of its own."""
+    return "$ref" not in one and "oneOf" not in one and not _each(one)
+
+
+def _each(one: Schema) -> str:
+    """The definition of each value of a table whose keys are names."""
+    values = one.get("additionalProperties", {})
+    return _ref(values) if isinstance(values, dict) else ""
 
 
 def _ref(one: Schema) -> str:

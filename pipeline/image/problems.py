@@ -110,7 +110,10 @@ def _table(loc: Location) -> type[Any]:
         if part == "bootstrap" and kind is Definition:
             kind = bootstrap.get(str(rest.pop(0))).settings
             continue
-        kind = next(_dataclasses_in(kind.__pydantic_fields__[part].annotation))
+        annotation = kind.__pydantic_fields__[part].annotation
+        if get_origin(annotation) is dict and rest:
+            rest.pop(0)  # the name of one of the tables
+        kind = next(_dataclasses_in(annotation))
     found: type[Any] = kind
     return found
 
@@ -119,6 +122,6 @@ def _dataclasses_in(annotation: Any) -> Iterator[type[Any]]:
     """The dataclasses of an annotation such as `tuple[User, ...]` or `Boot | None`."""
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         yield annotation
-    elif get_origin(annotation) in (tuple, Union, UnionType) or hasattr(annotation, "__metadata__"):
+    elif get_origin(annotation) in (dict, tuple, Union, UnionType) or hasattr(annotation, "__metadata__"):
         for argument in get_args(annotation):
             yield from _dataclasses_in(argument)

@@ -58,6 +58,7 @@ def load(folder: Path, elsewhere: Sequence[Path] = (), *, above: tuple[str, ...]
         definition.boot,
         definition.nspawn,
         definition.service,
+        definition.secrets,
         definition.checks,
         definition.artifact,
         base,

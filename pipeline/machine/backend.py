@@ -7,6 +7,8 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
+from pipeline.machine import portage_packages
+
 
 class NspawnBackend(BaseBackend):  # type: ignore[misc,unused-ignore]
     """Runs commands in a registered machine; output, error output and exit status come back as they are."""
@@ -24,6 +26,9 @@ class NspawnBackend(BaseBackend):  # type: ignore[misc,unused-ignore]
             self.name,
             self.get_command(command, *args),
         )
+
+
+portage_packages.extend()
 
 
 def host(name: str) -> Host:

@@ -20,6 +20,7 @@ def inside(
     log: BuildLog,
     timeout: float,
     env: Mapping[str, str] = {},
+    shown: Mapping[str, Path] = {},
     check: bool = True,
     stdout: IO[bytes] | None = None,
     hint: str | None = None,
@@ -27,11 +28,16 @@ def inside(
     """Runs one command in a tree, with the host's network and name servers, and nothing else running.
 
     The container is registered nowhere and needs no systemd on the host; `timeout` is in seconds, and `stdout` a file
-    for what would else go to the log. sync() and fsync() do nothing inside: a tree that is lost half-way is thrown
-    away anyway.
+    for what would else go to the log. It can read what is `shown` of the host, by paths inside. sync() and fsync() do
+    nothing inside: a tree that is lost half-way is thrown away anyway.
     """
     variables = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **env}
-    command = [*container(tree), *(f"--setenv={key}={value}" for key, value in variables.items()), "--", *argv]
+    command = [
+        *container(tree, shown=shown),
+        *(f"--setenv={key}={value}" for key, value in variables.items()),
+        "--",
+        *argv,
+    ]
     # nspawn would mention every capability that it cannot give; what matters fails by itself.
     quiet = {**os.environ, "SYSTEMD_LOG_LEVEL": "warning"}
     # An nspawn that is killed lets its container live on; one that is asked to end takes it along.
@@ -42,7 +48,7 @@ def inside(
 def container(tree: Path, binds: Mapping[str, Path] = {}, shown: Mapping[str, Path] = {}) -> list[str]:
     """The systemd-nspawn that runs one command in a tree, without the `--` and the command.
 
-    `binds` are directories that it sees, by their paths inside; those of `shown` it can only read.
+    `binds` are what it sees of the host, by the paths inside; that of `shown` it can only read.
     """
     return [
         "systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit", "--as-pid2", "--pipe",

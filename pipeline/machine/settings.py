@@ -20,15 +20,26 @@ from pipeline.network import Segment
 Lines = tuple[tuple[str, str], ...]
 """Directives and their values, in order."""
 
+_COMMAND = (
+    "systemd-nspawn --quiet --keep-unit --boot --link-journal=try-guest --network-veth -U --settings=override "
+    "--machine=%i"
+)
+"""What systemd-nspawn@.service runs (systemd 252 to 257)."""
+
 _PARTS = re.compile(r"(?<!\\):")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The sections of a .nspawn file, and the unit's directives; `unlike` says what is not as it ships, and why."""
+    """The sections of a .nspawn file, the unit's directives, and the credentials that it passes on.
+
+    Of each of these, by its name, the file's name in a host's /etc/credstore (systemd.exec(5), LoadCredential=).
+    `unlike` says what is not as it ships, and why.
+    """
 
     sections: Mapping[str, Lines] = field(default_factory=dict)
     service: Lines = ()
+    credentials: Mapping[str, str] = field(default_factory=dict)
     unlike: tuple[str, ...] = ()
 
     @property
@@ -42,8 +53,17 @@ class Settings:
 
     @property
     def drop_in(self) -> str:
-        """The text of the drop-in, "" if nothing stands in it."""
-        return "\n".join(["[Service]", *(f"{key}={value}" for key, value in self.service), ""]) if self.service else ""
+        """The text of the drop-in, "" if nothing stands in it.
+
+        systemd-nspawn passes those credentials of its unit on that it is told of, and the unit's command is the only
+        place for that (systemd-nspawn(1), --load-credential).
+        """
+        rows = [*self.service]
+        if self.credentials:
+            rows += [("LoadCredential", f"{name}:{file}") for name, file in self.credentials.items()]
+            passed = " ".join(f"--load-credential={name}:{name}" for name in self.credentials)
+            rows += [("ExecStart", ""), ("ExecStart", f"{_COMMAND} {passed}")]
+        return "\n".join(["[Service]", *(f"{key}={value}" for key, value in rows), ""]) if rows else ""
 
 
 def shipped(image: Image) -> Settings:
@@ -64,7 +84,8 @@ def shipped(image: Image) -> Settings:
     if given.network.private:
         own.append(("VirtualEthernet", "yes" if given.network.ethernet else "no"))
     sections = {"Exec": (*first, *lines(given.exec)), "Network": (*own, *network), "Files": tuple(files)}
-    return Settings(sections, (*_limits(boot), *lines(image.service)))
+    credentials = {name: f"{image.name}.{name}" for name in image.secrets_for("credential")}
+    return Settings(sections, (*_limits(boot), *lines(image.service)), credentials)
 
 
 def _limits(boot: Boot) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipeline.command import BuildLog, output, run
 from pipeline.errors import CheckFailed, CommandFailed, PlaceError
 from pipeline.image import Boot
 from pipeline.machine.settings import Settings
+from pipeline.masking import masked
 from pipeline.network import Segment
 
 MACHINE_UNIT = "goldspawn-machine-"
@@ -39,7 +41,10 @@ _REBOOT_STATUS = "133"
 
 @dataclass
 class Machine:
-    """A machine made of the tree at `directory`, run with `settings`. `slowness` multiplies all time limits."""
+    """A machine made of the tree at `directory`, run with `settings`. `slowness` multiplies all time limits.
+
+    `credentials` are the files of those that it is given (systemd.exec(5), credentials), by their names.
+    """
 
     name: str
     directory: Path
@@ -48,6 +53,7 @@ class Machine:
     slowness: float = 1.0
     settings: Settings = field(default_factory=Settings)
     segment: Segment | None = None
+    credentials: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -76,6 +82,7 @@ class Machine:
             "systemd-run", "--quiet", "--collect", f"--unit={self.unit}", "--slice=machine.slice",
             *(f"--property={key}={value}" for key, value in told), "--",
             "systemd-nspawn", "--quiet", "--boot", "--settings=override", "--keep-unit",
+            *(f"--load-credential={name}:{path}" for name, path in self.credentials.items()),
             f"--machine={self.name}", f"--directory={self.directory}",
         ]  # fmt: skip
         self.log.line(f"settings: {self._file}\n{self.settings.nspawn}")
@@ -104,7 +111,7 @@ class Machine:
     def console(self, lines: int) -> list[str]:
         """The last lines that the machine's console and nspawn itself printed."""
         argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={self.unit}", f"--lines={lines}"]
-        return output(argv, check=False).stdout.splitlines()
+        return masked(output(argv, check=False).stdout).splitlines()
 
     def jobs(self) -> list[str]:
         """The units whose jobs the machine's PID 1 has not finished."""
@@ -169,12 +176,12 @@ class Machine:
 
     def unit_journal(self, unit: str, lines: int = 8) -> list[str]:
         argv = ["journalctl", "-M", self.name, "--quiet", "--no-pager", "--output=short-monotonic"]
-        return output([*argv, f"--unit={unit}", f"--lines={lines}"], check=False).stdout.splitlines()
+        return masked(output([*argv, f"--unit={unit}", f"--lines={lines}"], check=False).stdout).splitlines()
 
     def journal(self) -> str:
-        """The machine's whole journal, as text."""
+        """The machine's whole journal, as text, without what is hidden."""
         argv = ["journalctl", "-M", self.name, "--quiet", "--no-pager", "--output=short-iso-precise"]
-        return output(argv, check=False, timeout=60 * self.slowness).stdout
+        return masked(output(argv, check=False, timeout=60 * self.slowness).stdout)
 
 
 def leash() -> str:

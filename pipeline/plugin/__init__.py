@@ -28,6 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
 
 
+def pytest_configure() -> None:
+    """Gives pytest-testinfra a further way to hosts: `--hosts=nspawn://NAME`, for a machine that runs here."""
+    from testinfra.backend import BACKENDS
+
+    BACKENDS["nspawn"] = "pipeline.machine.backend.NspawnBackend"
+
+
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(Hooks)
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import appliance, channel
+from pipeline import appliance, channel, secrets
 from pipeline.appliance.store import default_cache
 from pipeline.command import BuildLog, stop
 from pipeline.errors import GoldspawnError
@@ -209,6 +209,8 @@ class _Move:
                     return {}
             with BuildLog(Path(message["log"]), lambda line: report(Progress(image, stage, "line", line))) as log:
                 return run_errand(message, folder=exchange() / "tars", log=log)
+        if kind == secrets.ERRAND:
+            return secrets.answer(message)
         if kind == "orders":
             return {"order": self._orders.get()}
         self._events.put(message)

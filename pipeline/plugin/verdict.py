@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.build import FOUNDATIONS
 from pipeline.errors import GoldspawnError
+from pipeline.masking import masked
 from pipeline.plugin.collect import image_name, is_stage
 from pipeline.plugin.options import settings
 from pipeline.progress import Progress, report
@@ -95,6 +96,7 @@ class Verdicts:
             made.blocked = str(error)  # type: ignore[attr-defined]
         elif isinstance(error, GoldspawnError):
             made.longrepr = str(error)
+        _mask(made)
         if name is None:
             return made
         if made.when == "call" and _REUSED in item.stash:
@@ -135,6 +137,13 @@ class Verdicts:
         if isinstance(report, pytest.TestReport) and getattr(report, "reused", None):
             return "reused", "r", ("REUSED", {"green": True})
         return None
+
+
+def _mask(made: pytest.TestReport) -> None:
+    """Takes secrets out of what a report tells of a failure, and of what a test printed."""
+    if made.failed and (told := masked(made.longreprtext)) != made.longreprtext:
+        made.longrepr = told
+    made.sections = [(title, masked(text)) for title, text in made.sections]
 
 
 def verdicts(config: pytest.Config) -> Verdicts:

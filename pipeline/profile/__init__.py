@@ -5,6 +5,7 @@ All of it works on a mounted tree in which nothing runs; only packages and the i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.command import BuildLog
@@ -17,11 +18,11 @@ from pipeline.profile.seal import seal
 __all__ = ["Pool", "apply", "packages", "seal"]
 
 
-def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float) -> None:
+def apply(image: Image, tree: Path, *, secrets: Mapping[str, Path] = {}, log: BuildLog, slowness: float) -> None:
     """Makes `tree`, in which the image's packages are, the machine that `image` describes; all but the seal.
 
     Packages come before files, so that a file of the image wins over a package's; accounts before files' owners and
-    commands need them; commands last, since they may need anything.
+    commands need them; commands last, since they may need anything. They find the files `secrets` in /run/secrets.
     """
     profile = image.profile
     accounts.create(tree, image, log=log, slowness=slowness)
@@ -32,5 +33,7 @@ def apply(image: Image, tree: Path, *, log: BuildLog, slowness: float) -> None:
     settings.timezone(tree, profile.timezone)
     settings.units(tree, profile, log=log)
     settings.no_questions(tree)
+    shown = {f"/run/secrets/{name}": path for name, path in secrets.items()}
     for command in profile.run:
-        inside(tree, ["/bin/sh", "-ec", command], log=log, timeout=600 * slowness, hint="the command is in profile.run")
+        argv = ["/bin/sh", "-ec", command]
+        inside(tree, argv, shown=shown, log=log, timeout=600 * slowness, hint="the command is in profile.run")

@@ -141,6 +141,7 @@ def _candidate(image: Image, below: str) -> Inputs:
         "name": json.dumps(image.name),
         **_compression(image),
         **_named("profile", settings),
+        **({"secrets": json.dumps(given)} if (given := image.secrets_for("run")) else {}),
         **{f"root/{name}": " ".join(rest) for name, *rest in files},
         CODE: _code_digest("profile"),
     }

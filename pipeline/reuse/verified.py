@@ -61,6 +61,7 @@ def key(image: Image) -> str:
         as_data(image.nspawn),
         as_data(image.service),
         as_data(image.checks),
+        image.secrets_for("credential"),
         [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
         output(["systemctl", "--version"]).stdout.split("\n")[0],
         Zfs.version(),

@@ -17,6 +17,13 @@ def test_hello_was_built_as_the_host_profile_asks(machine: Host) -> None:
     assert "built for debugging" not in said.stderr, "its flag `debug` is masked in use.mask"
 
 
+def test_packages_are_known(machine: Host) -> None:
+    hello = machine.package("hello")
+    assert hello.is_installed
+    assert hello.version
+    assert not machine.package("no-such-thing").is_installed
+
+
 def test_the_pair_was_mended_after_its_cycle_was_opened(machine: Host) -> None:
     assert "glyph known: yes" in machine.run("hello").stdout
 

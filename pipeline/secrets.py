@@ -1,0 +1,130 @@
+"""Secrets of an image at run time: read from where image.toml says, kept as files in memory, known to no log.
+
+A session in the appliance asks the process that started it, whose files and environment are the user's. Who is given
+a secret gets the path of its file, so that no command line holds it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import channel
+from pipeline.command import BuildLog, output
+from pipeline.errors import CheckFailed, InputError
+from pipeline.image import FILE, Image, load
+from pipeline.image.reading import shown
+from pipeline.image.secrets import Use
+from pipeline.masking import hide, telling
+from pipeline.place import RUN
+from pipeline.tarball import INSIDE
+
+ERRAND = "secret"
+"""The kind of the message with which a session in the appliance asks for one."""
+
+INSIDE_AT = "/run/secrets"
+"""Where commands that run in a tree find them."""
+
+_FOLDER = RUN / "secrets"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The secrets of an image, by name: `values`, and for each a file that root alone can read."""
+
+    image: Image
+    values: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    folder: Path = _FOLDER
+
+    def files(self, use: Use) -> dict[str, Path]:
+        """The files of the secrets that somebody is given, by name."""
+        return {name: self.folder / name for name in self.image.secrets_for(use)}
+
+
+def read(image: Image, name: str) -> bytes:
+    """A secret, from this process's environment or its user's files. Raises `InputError`."""
+    secret = image.secrets[name]
+    where = f"{shown(image.folder / FILE)}: secrets.{name}"
+    if secret.env is not None:
+        if not (value := os.environ.get(secret.env, "")):
+            raise InputError(f"{where}: the environment has no {secret.env}", hint=f"export {secret.env}=…")
+        return value.encode()
+    path = image.folder / Path(str(secret.file)).expanduser()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{where}: {shown(path)} cannot be read ({error.strerror})") from error
+    if not content.strip():
+        raise InputError(f"{where}: {shown(path)} is empty")
+    return content
+
+
+def answer(message: channel.Message) -> channel.Message:
+    """The outer process's side: the secret that a session in the appliance asks for, by image.toml as it is here."""
+    value = read(load(Path(message["image"])), str(message["name"]))
+    hide(value)
+    return {"data": base64.b64encode(value).decode()}
+
+
+@contextlib.contextmanager
+def opened(image: Image) -> Iterator[Secrets]:
+    """The secrets of an image while the block runs. Raises `InputError` for those that cannot be had, all at once."""
+    if not image.secrets:
+        yield Secrets(image)
+        return
+    values, problems = {}, []
+    for name in image.secrets:
+        try:
+            values[name] = _fetch(image, name)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    for value in values.values():
+        hide(value)
+    _sweep()
+    folder = _FOLDER / str(os.getpid()) / image.name
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        for name, value in values.items():
+            (folder / name).touch(mode=0o400)
+            (folder / name).write_bytes(value)
+        yield Secrets(image, values, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _fetch(image: Image, name: str) -> bytes:
+    if INSIDE not in os.environ or not channel.available():
+        return read(image, name)
+    return base64.b64decode(channel.ask({"kind": ERRAND, "image": str(image.folder), "name": name})["data"])
+
+
+def _sweep() -> None:
+    """Removes what processes left that were killed."""
+    _FOLDER.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in _FOLDER.iterdir():
+        if not Path("/proc", left.name).exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def nowhere_in(tree: Path, secrets: Secrets, log: BuildLog) -> None:
+    """Asserts that no file of a tree holds a secret. Raises `CheckFailed` that names the secret and the files."""
+    for name, value in sorted(secrets.values.items()):
+        log.line(f"secrets: looks for {name} in the tree")
+        if not (lines := telling(value)):
+            continue
+        argv = ["grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings", "--devices=skip"]
+        told = output([*argv, "--file=-", str(tree)], input=lines[0] + "\n", check=False, timeout=1800)
+        found = told.stdout.splitlines()
+        if found:
+            files = ", ".join(str(Path("/") / Path(one).relative_to(tree)) for one in found[:5])
+            raise CheckFailed(
+                f"secrets.{name} of image.toml stands in the tree: {files}",
+                hint=f"commands of profile.run are given it in {INSIDE_AT}, and must not write it down",
+            )
