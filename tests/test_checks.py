@@ -38,6 +38,9 @@ read_only = true
 
 [checks.exposure]
 "dbus.service" = 10.0
+
+[nspawn.files]
+temporary_file_system = ["/var/lib/systemd:mode=755"]
 """
 )
 
