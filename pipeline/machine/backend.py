@@ -21,8 +21,9 @@ class NspawnBackend(BaseBackend):  # type: ignore[misc,unused-ignore]
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
         # --collect: a command that fails must not leave a failed unit behind, which would make the machine degraded.
+        # --uid: with a user a unit has HOME and the like, as a login has.
         return self.run_local(
-            "systemd-run --machine=%s --quiet --collect --wait --pipe --service-type=exec -- /bin/sh -c %s",
+            "systemd-run --machine=%s --quiet --collect --wait --pipe --service-type=exec --uid=root -- /bin/sh -c %s",
             self.name,
             self.get_command(command, *args),
         )

@@ -1,0 +1,30 @@
+"""pytest-testinfra's own test cases: they are in its source package, and in no other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import tarfile
+from pathlib import Path
+
+from pipeline.command import BuildLog, run
+
+CASES = "made/test_modules.py"
+"""Where the file with the cases is, relative to the image's folder."""
+
+
+def pytest_goldspawn_prepare(folder: Path, log: BuildLog) -> None:
+    version = importlib.metadata.version("pytest-testinfra")
+    known = folder / "made/version"
+    if known.exists() and known.read_text() == version:
+        return
+    (folder / "made").mkdir(exist_ok=True)
+    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=pytest-testinfra",
+            f"--dest={folder / 'made'}", f"pytest-testinfra=={version}"]  # fmt: skip
+    run(argv, log=log, timeout=300, hint="the index of Python packages does not answer, or has no source package")
+    (package,) = (folder / "made").glob(f"pytest_testinfra-{version}.tar.gz")
+    with tarfile.open(package) as archive:
+        file = archive.extractfile(f"pytest_testinfra-{version}/test/test_modules.py")
+        assert file is not None
+        (folder / CASES).write_bytes(file.read())
+    known.write_text(version)
