@@ -36,8 +36,8 @@ LAST_CHECKS = ("machinectl_poweroff", "snapshot")
 @dataclass(frozen=True)
 class Wishes:
     """What the user asked of a run: `artifacts` (folder), whether to `export`, what may be reused, whether to `plan`
-    only (how build cycles would be opened), to `reverify` what passed before, to `bisect` what does not boot, and
-    within which `limits` the cache is kept.
+    only (how build cycles would be opened), to `reverify` what passed before, to `bisect` what does not boot, to have a
+    `shell` in each machine or to `keep` one of which a check failed, and within which `limits` the cache is kept.
 
     `shared` is the folder for what all images of a place share. `taken` is why the world was not looked at, if that was
     the wish: "frozen" or "offline". `deltas` are exported beside those that image.toml asks for.
@@ -51,6 +51,8 @@ class Wishes:
     deltas: tuple[str, ...] = ()
     reverify: bool = False
     bisect: bool = False
+    shell: bool = False
+    keep: bool = False
     limits: Limits = field(default_factory=Limits)
     taken: str = ""
 

@@ -12,7 +12,7 @@ from pipeline import channel
 class Progress:
     """A sign of life: `subject` (an image, or "appliance") is in `stage`; `text` is the last line of what runs.
 
-    `state` is "begin", "line" or "end".
+    `state` is "begin", "line" or "end"; "pause" and "resume" when somebody else has the terminal in between.
     """
 
     subject: str

@@ -11,10 +11,12 @@ from stages.machinectl import machinectl  # isort: skip
 from stages.acceptance import machine  # isort: skip
 from stages.disposable import disposable_machine  # isort: skip
 from stages.ready import subject  # isort: skip
+from stages.attended import attended  # isort: skip
 from stages.network import network, peer  # isort: skip
 from stages.snapshot import snapshot  # isort: skip
 
 __all__ = [
+    "attended",
     "boot",
     "bootstrap",
     "build",

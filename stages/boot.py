@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.attend import attend
 from pipeline.bisect import bisect
 from pipeline.booting import machine_of
 from pipeline.build import Build
@@ -41,6 +42,8 @@ def boot(build: Build, profile: Workspace) -> Iterator[Machine]:
                     machine.start()
                     machine.judge()
                 except CheckFailed as error:
+                    if build.wishes.keep and machine.state() == "active":
+                        attend(machine.name, "boot failed", shell=build.wishes.shell)
                     if not build.wishes.bisect:
                         raise
                     machine.stop()

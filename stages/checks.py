@@ -134,11 +134,11 @@ def check_read_only(subject: Subject) -> None:
     another.read_only(subject)
 
 
-def machinectl_poweroff(machinectl: Machine, build: Build) -> None:
+def machinectl_poweroff(attended: Machine, build: Build) -> None:
     """`machinectl poweroff` is obeyed; journal and boot times are taken before, while there is a machine to ask."""
-    build.journal = machinectl.journal()
-    build.boot = boot_times(machinectl)
-    ctl.poweroff(machinectl)
+    build.journal = attended.journal()
+    build.boot = boot_times(attended)
+    ctl.poweroff(attended)
 
 
 def snapshot(snapshot: str) -> None:

@@ -108,8 +108,8 @@ class Sessions:
             file.write_text(textwrap.dedent(text))
         return folder
 
-    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        """Starts a session of its own, as a user would; its output comes through a pipe."""
+    def command(self, *args: str, env: dict[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
+        """The command of a session of its own, as a user would type it in `images`, and its environment."""
         outer = {key: value for key, value in os.environ.items() if not key.startswith(("GOLDSPAWN_", "PYTEST_"))}
         kept = {key: os.environ[key] for key in ("GOLDSPAWN_CACHE",) if key in os.environ}
         if INSIDE in os.environ:  # tars that were fetched from outside are found by a session that has no outside
@@ -120,12 +120,17 @@ class Sessions:
         plugins = ["-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider"]
         argv = [sys.executable, "-m", "pytest", *plugins, "-v", f"--images={self.images}",
                 f"--artifacts={self.artifacts}", *args]  # fmt: skip
+        return argv, {**outer, **kept, **code(), "PYTHONUNBUFFERED": "1", **env}
+
+    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Starts a session; its output comes through a pipe."""
+        argv, environment = self.command(*args, env=env)
         return subprocess.Popen(
             argv, cwd=self.images, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
             # A shell starts what runs in the background with Ctrl-C ignored, and CI may run there.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            env={**outer, **kept, **code(), "PYTHONUNBUFFERED": "1", **env},
+            env=environment,
         )  # fmt: skip
 
     def run(self, *args: str, env: dict[str, str] | None = None, limit: float = 600.0) -> Session:

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from pipeline.appliance import Share, namespace, recipe, running, save_state
+from pipeline.appliance.link import control_path, joining
 from pipeline.appliance.store import Store, default_cache
 from pipeline.appliance.tools import missing_tools
 from pipeline.command import BuildLog
-from pipeline.errors import GoldspawnError
+from pipeline.errors import GoldspawnError, PlaceError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     shell.add_argument("--write", type=Path, action="append", default=[], metavar="DIR", help="share DIR, writable")
     shell.add_argument("--read", type=Path, action="append", default=[], metavar="DIR", help="share DIR, read-only")
     shell.add_argument("argv", nargs="*", metavar="CMD")
+    enter = verbs.add_parser("enter", help="the same in the appliance of a session that runs now")
+    enter.add_argument("argv", nargs="*", metavar="CMD")
     verbs.add_parser("build", help="build it and save its state")
     verbs.add_parser("status", help="what is built, what is missing here")
     verbs.add_parser("clean", help="remove all that is cached, the pool too")
@@ -33,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             if options.verb == "shell":
                 return _shell(options.argv, options.read, options.write, log)
+            if options.verb == "enter":
+                return _enter(options.argv)
             if options.verb == "build":
                 save_state(log)
             elif options.verb == "status":
@@ -56,6 +61,15 @@ def _shell(argv: list[str], read: list[Path], write: list[Path], log: BuildLog) 
     with running(shares, log=log) as guest:
         command = ["env", "-C", str(inside), *(argv or ["bash", "-l"])]
         return subprocess.run(guest.command(command, tty=sys.stdin.isatty() and sys.stdout.isatty())).returncode
+
+
+def _enter(argv: list[str]) -> int:
+    """Runs a command over the standing connection of the session that holds the appliance."""
+    socket = control_path(Store(default_cache()).root)
+    if socket is None or not socket.exists():
+        raise PlaceError("no session holds the appliance just now", hint="`shell` starts one")
+    command = joining(socket, argv or ["bash", "-l"], tty=sys.stdin.isatty() and sys.stdout.isatty())
+    return subprocess.run(command).returncode
 
 
 def _status() -> None:

@@ -65,6 +65,13 @@ class Link:
         return ["-F", "none", *(part for name, value in settings.items() for part in ("-o", f'{name}="{value}"'))]
 
 
+def joining(control: Path, argv: Sequence[str], *, tty: bool) -> list[str]:
+    """The local command that runs `argv` in a guest that another process holds, over its standing connection."""
+    options = ["-F", "none", "-o", f"ControlPath={control}", "-o", "ControlMaster=no", "-o", "LogLevel=ERROR"]
+    options += ["-o", "EscapeChar=none", "-o", "BatchMode=yes"]
+    return ["ssh", *options, "-tt" if tty else "-T", "root@127.0.0.1", "--", shlex.join(argv)]
+
+
 def control_path(folder: Path) -> Path | None:
     """A place for the standing connection's socket in `folder`, or None where its name would be too long.
 

@@ -39,6 +39,7 @@ class Display:
         self._lock = threading.RLock()
         self._works: dict[str, _Work] = {}
         self._drawn = 0
+        self._paused = False
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -51,6 +52,10 @@ class Display:
     def update(self, progress: Progress) -> None:
         """Takes a sign of life."""
         with self._lock:
+            if progress.state in ("pause", "resume"):
+                self.hide()
+                self._paused = progress.state == "pause"
+                return
             if progress.state == "end":
                 self._works.pop(progress.subject, None)
                 self.hide()
@@ -73,7 +78,7 @@ class Display:
     def _tick(self) -> None:
         while not self._stopped.wait(_REDRAW):
             with self._lock:
-                if self._quiet:
+                if self._quiet or self._paused:
                     continue
                 if self._live:
                     self._draw()

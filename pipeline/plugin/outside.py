@@ -12,6 +12,7 @@ import os
 import queue
 import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import appliance, channel, secrets
+from pipeline import appliance, attend, channel, secrets
 from pipeline.appliance.store import default_cache
 from pipeline.command import BuildLog, stop
 from pipeline.errors import GoldspawnError
@@ -42,6 +43,9 @@ SILENCE = float(os.environ.get("GOLDSPAWN_SILENCE", "90"))
 
 HOME = Path(__file__).parents[2]
 """Where goldspawn itself is: the session inside runs the same code."""
+
+_ENTER = "-m pipeline.appliance enter --"
+"""What one types to run a command in the appliance of a session that runs."""
 
 _SSH_FAILED = 255
 _TRIES = 2
@@ -88,6 +92,7 @@ class _Move:
         self._config = session.config
         self._items = {item.nodeid: item for item in items}
         self._open = dict.fromkeys(self._items)
+        self._guest: appliance.Guest | None = None
         self._running = ""
         self._began = False
         self._events: queue.Queue[channel.Message] = queue.Queue()
@@ -113,7 +118,7 @@ class _Move:
             log = stack.enter_context(BuildLog(default_cache() / "appliance.log", self._show))
             listener = channel.Listener(Path(folder) / "channel", self._handle)
             stack.callback(listener.close)
-            guest = stack.enter_context(appliance.running(self._shares(), log=log))
+            guest = self._guest = stack.enter_context(appliance.running(self._shares(), log=log))
             process = stack.enter_context(self._session_inside(guest, listener.path))
             return partial(self._follow, guest, listener.path, process)
         except GoldspawnError as error:
@@ -209,6 +214,10 @@ class _Move:
                     return {}
             with BuildLog(Path(message["log"]), lambda line: report(Progress(image, stage, "line", line))) as log:
                 return run_errand(message, folder=exchange() / "tars", log=log)
+        if kind == attend.KIND:
+            guest = self._guest
+            assert guest is not None, "what asks runs in it"
+            return attend.serve(message, lambda argv: guest.command(argv, tty=True), f"{sys.executable} {_ENTER} ")
         if kind == secrets.ERRAND:
             return secrets.answer(message)
         if kind == "orders":

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import channel
+from pipeline import attend, channel
 from pipeline.errors import PlaceError
 from pipeline.plugin import pages, timeline
 from pipeline.plugin.collect import image_name, needs_place
@@ -49,9 +49,13 @@ class Summary:
             self._listener.close()
             self._listener.path.parent.rmdir()
 
-    def _heard(self, message: channel.Message) -> None:
-        if message.pop("kind") == "progress" and self._display is not None:
+    def _heard(self, message: channel.Message) -> channel.Message | None:
+        kind = message.pop("kind")
+        if kind == attend.KIND:
+            return attend.serve(message)
+        if kind == "progress" and self._display is not None:
             self._display.update(Progress(**message))
+        return None
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         images = list(dict.fromkeys(name for item in items if (name := image_name(item)) is not None))
