@@ -21,6 +21,9 @@ from pipeline.errors import GoldspawnError
 ENVIRONMENT = "GOLDSPAWN_CHANNEL"
 """The environment variable that holds the socket's path."""
 
+INSIDE = "GOLDSPAWN_INSIDE"
+"""Set in a session that runs inside the appliance: the folder that it shares with the outer machine."""
+
 Message = dict[str, Any]
 Handler = Callable[[Message], Message | None]
 

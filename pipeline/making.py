@@ -133,7 +133,7 @@ def _install(build: Build, tree: Path) -> None:
     if build.image.bootstrap.whole:
         packages.install(
             tree, build.image.profile.packages, pool=Pool(build.wishes.packages), log=build.log,
-            slowness=build.place.slowness,
+            slowness=build.place.slowness, logins=build.secrets.logins,
         )  # fmt: skip
         return
     from pipeline import gentoo

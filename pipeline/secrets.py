@@ -10,11 +10,13 @@ import base64
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import channel
+from pipeline import channel, netrc
+from pipeline.channel import INSIDE
 from pipeline.command import BuildLog, output
 from pipeline.errors import CheckFailed, InputError
 from pipeline.image import FILE, Image, load
@@ -22,7 +24,6 @@ from pipeline.image.reading import shown
 from pipeline.image.secrets import Use
 from pipeline.masking import hide, telling
 from pipeline.place import RUN
-from pipeline.tarball import INSIDE
 
 ERRAND = "secret"
 """The kind of the message with which a session in the appliance asks for one."""
@@ -30,7 +31,11 @@ ERRAND = "secret"
 INSIDE_AT = "/run/secrets"
 """Where commands that run in a tree find them."""
 
-_FOLDER = RUN / "secrets"
+SHOWN_LOGINS = "/run/secrets.apt"
+"""Where apt finds logins in a tree in which it runs."""
+
+_FOLDER = RUN / "secrets" if os.geteuid() == 0 else Path("/dev/shm", f"goldspawn-secrets-{os.geteuid()}")
+"""Where they lie: in memory."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Secrets:
     image: Image
     values: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     folder: Path = _FOLDER
+
+    @property
+    def logins(self) -> Path | None:
+        """The folder with files of apt_auth.conf(5), None where there are none."""
+        return self.folder / "apt" if any(name in self.values for name in self.image.secrets_for("apt")) else None
 
     def files(self, use: Use) -> dict[str, Path]:
         """The files of the secrets that somebody is given, by name."""
@@ -72,13 +82,17 @@ def answer(message: channel.Message) -> channel.Message:
 
 
 @contextlib.contextmanager
-def opened(image: Image) -> Iterator[Secrets]:
-    """The secrets of an image while the block runs. Raises `InputError` for those that cannot be had, all at once."""
-    if not image.secrets:
+def opened(image: Image, use: Use | None = None) -> Iterator[Secrets]:
+    """The secrets of an image, or those for one use, while the block runs.
+
+    Raises `InputError` for those that cannot be had, all at once.
+    """
+    names = image.secrets if use is None else image.secrets_for(use)
+    if not names:
         yield Secrets(image)
         return
     values, problems = {}, []
-    for name in image.secrets:
+    for name in names:
         try:
             values[name] = _fetch(image, name)
         except InputError as error:
@@ -88,15 +102,23 @@ def opened(image: Image) -> Iterator[Secrets]:
     for value in values.values():
         hide(value)
     _sweep()
-    folder = _FOLDER / str(os.getpid()) / image.name
-    folder.mkdir(parents=True, mode=0o700)
+    (_FOLDER / str(os.getpid())).mkdir(parents=True, mode=0o700, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{image.name}-", dir=_FOLDER / str(os.getpid())))
     try:
+        (folder / "apt").mkdir()
         for name, value in values.items():
-            (folder / name).touch(mode=0o400)
-            (folder / name).write_bytes(value)
+            _write(folder / name, value)
+            if "apt" in image.secrets[name].use:
+                netrc.know(value.decode(errors="replace"))
+                _write(folder / "apt" / f"{name}.conf", value)
         yield Secrets(image, values, folder)
     finally:
         shutil.rmtree(folder)
+
+
+def _write(file: Path, value: bytes) -> None:
+    file.touch(mode=0o600)
+    file.write_bytes(value)
 
 
 def _fetch(image: Image, name: str) -> bytes:

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
-from pipeline import bootstrap, channel
+from pipeline import bootstrap, channel, secrets
+from pipeline.channel import INSIDE
 from pipeline.command import BuildLog, run
 from pipeline.errors import GoldspawnError
 from pipeline.image import Image, load
@@ -31,9 +32,6 @@ and its root file system with all of those merged."""
 
 _KEPT = 14 * 86400.0
 """Seconds for which a tar is kept that nobody asks for."""
-
-INSIDE = "GOLDSPAWN_INSIDE"
-"""Set in a session that runs inside the appliance: the folder it shares with the outer machine."""
 
 
 class Maker(Protocol):
@@ -160,7 +158,8 @@ _TELLING = re.compile(r"(\./)?(etc/apt/sources\.list.*|var/lib/apt/lists/[^/]*Re
 
 def _bootstrap(image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None:
     method = _method(image)
-    method.make(image.bootstrap, tar, log=log, base=image.folder, slowness=slowness)
+    with secrets.opened(image, "apt") as given:
+        method.make(image.bootstrap, tar, log=log, base=image.folder, slowness=slowness, logins=given.logins)
 
 
 def _builder(image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None:

@@ -23,4 +23,5 @@ def subject(machinectl: Machine, profile: Workspace, build: Build) -> Subject:
         size,
         lambda settings: another(build, profile, settings, machinectl.segment),
         lambda: throwaway.clone(profile.candidate, f"{name}.looked", build.place, build.zfs),
+        build.secrets.logins,
     )

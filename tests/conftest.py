@@ -27,11 +27,12 @@ import pytest
 from pipeline.appliance import missing_tools, recipe
 from pipeline.appliance.store import Store, default_cache
 from pipeline.build import Wishes, open_build
+from pipeline.channel import INSIDE
 from pipeline.image import load
 from pipeline.place import Place
 from pipeline.plugin.options import exchange
 from pipeline.reuse.plan import Policy
-from pipeline.tarball import INSIDE, fetch, unpack
+from pipeline.tarball import fetch, unpack
 from pipeline.workspace import open_workspace
 
 REPOSITORY = Path(__file__).parent.parent

@@ -248,7 +248,7 @@ def test_another_architecture_hits_nothing(machine: str, folder: Path, monkeypat
 
 @pytest.mark.parametrize(
     ("part", "holds"),
-    [("bootstrap", ""), ("profile/packages.py", "bootstrap"), ("profile", "packages"), ("portage", "candidate")],
+    [("bootstrap", ""), ("profile/apt.py", "bootstrap"), ("profile", "packages"), ("portage", "candidate")],
 )
 def test_other_code_of_a_stage_makes_it_anew(
     part: str, holds: str, folder: Path, monkeypatch: pytest.MonkeyPatch

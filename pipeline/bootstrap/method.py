@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -86,17 +87,30 @@ class Method(ABC, Generic[S]):
     """The commands that it runs, each with the Debian package that has it."""
     unprivileged: ClassVar[bool] = False
     """Whether a plain user can make a whole tree with it."""
+    logs_in: ClassVar[bool] = False
+    """Whether `build` takes `logins`: a folder with files of apt_auth.conf(5), or None."""
 
-    def make(self, settings: S, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
+    def make(
+        self, settings: S, tar: Path, *, log: BuildLog, base: Path, slowness: float, logins: Path | None = None
+    ) -> None:
         """Makes the root file system as the file `tar`: whole, or not there.
 
         The tar is uncompressed, with numeric owners, extended attributes, ACLs, file capabilities and device nodes.
         `base` is the image's folder, against which relative paths resolve; `slowness` multiplies every time limit.
+        `logins` is a folder with files of apt_auth.conf(5), for a method that logs in.
         Raises `CommandFailed` with a hint that names the key of image.toml that is wrong. What a killed run leaves
         is a folder `.….tmp` beside the tar (for a plain user: in the folder for temporary files), which the next
         run clears.
         """
-        self._whole(self.build, settings, tar, log=log, base=base, slowness=slowness)
+        build: Callable[..., None] = self.build
+        self._whole(
+            partial(build, logins=logins) if self.logs_in else build,
+            settings,
+            tar,
+            log=log,
+            base=base,
+            slowness=slowness,
+        )
 
     def make_builder(self, settings: S, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
         """Makes the tar of the root in which packages are built, for a method that has one; else as `make`."""

@@ -39,25 +39,30 @@ class _Mmdebstrap(Method[Mmdebstrap]):
         "tar": "tar",
     }
     unprivileged = True
+    logs_in = True
 
-    def build(self, settings: Mmdebstrap, tar: Path, *, log: BuildLog, base: Path, slowness: float) -> None:
+    def build(
+        self, settings: Mmdebstrap, tar: Path, *, log: BuildLog, base: Path, slowness: float, logins: Path | None = None
+    ) -> None:
         work = tar.parent
         limit = 1800 * slowness
         with explained(settings, log) as log:
             if os.geteuid() == 0:
-                argv = self._argv(settings, work, base, mode="root", target=work / "tree")
+                argv = self._argv(settings, work, base, mode="root", target=work / "tree", logins=logins)
                 env = {**os.environ, "TMPDIR": str(work)}
                 run(apart(argv), log=log, timeout=limit, env=env)
                 pack(work / "tree", tar, log=log, timeout=300 * slowness)
                 return
             # A plain user's tree belongs to ids that only mmdebstrap can act as: it packs it itself, without ACLs.
             with scratch_for_all() as folder, tar.open("wb") as stream:
-                argv = self._argv(settings, work, base, mode="unshare", target="-")
+                argv = self._argv(settings, work, base, mode="unshare", target="-", logins=logins)
                 env = {**os.environ, "TMPDIR": str(folder)}
                 run(apart(argv), log=log, timeout=limit, env=env, stdout=stream)
 
     @staticmethod
-    def _argv(settings: Mmdebstrap, work: Path, base: Path, *, mode: str, target: Path | str) -> list[str]:
+    def _argv(
+        settings: Mmdebstrap, work: Path, base: Path, *, mode: str, target: Path | str, logins: Path | None
+    ) -> list[str]:
         argv = ["mmdebstrap", f"--mode={mode}", f"--format={'directory' if mode == 'root' else 'tar'}"]
         argv += [f"--variant={settings.variant}", f"--components={','.join(settings.components)}"]
         argv += [f"--include={','.join(settings.include)}"]
@@ -70,8 +75,25 @@ class _Mmdebstrap(Method[Mmdebstrap]):
         release = f'"$1"/var/lib/apt/lists/*_dists_{quote(settings.suite.replace("/", "_"))}_*Release'
         argv += [f"--extract-hook=grep --no-filename ^Components: {release} || true"]
         argv += _repositories(settings, work, base)
+        if logins is not None:
+            argv += _logins(logins, mode)
         argv += ['--customize-hook=cd "$1/etc" && rm -f ' + " ".join(_LEFT)]
         return [*argv, settings.suite, str(target), *([settings.mirror] if settings.mirror else [])]
+
+
+def _logins(folder: Path, mode: str) -> list[str]:
+    """The options that let apt log in. As root it reads the files where they are; a plain user's apt runs under other
+
+    ids, and has a copy in the tree, which is gone before that is packed.
+    """
+    if mode == "root":
+        return [f'--aptopt=Dir::Etc::netrcparts "{folder}/"']
+    argv = []
+    for file in sorted(folder.iterdir()):
+        inside = f"/etc/apt/auth.conf.d/{file.name}"
+        argv.append(f"--setup-hook=upload {quote(str(file))} {quote(inside)}")
+        argv.append(f'--customize-hook=rm "$1"{quote(inside)}')
+    return argv
 
 
 def _repositories(settings: Mmdebstrap, work: Path, base: Path) -> list[str]:

@@ -22,6 +22,7 @@ class Subject:
 
     `size` is what its file system holds (bytes). `another` makes a further machine of the same candidate, with settings
     of its own, not started yet and gone after the block; `clone` a mounted clone of it in which nothing runs.
+    `logins` is a folder with files of apt_auth.conf(5).
     """
 
     machine: Machine
@@ -29,6 +30,7 @@ class Subject:
     size: int
     another: Callable[[Settings], AbstractContextManager[Machine]]
     clone: Callable[[], AbstractContextManager[Path]]
+    logins: Path | None = None
 
     @property
     def wanted(self) -> Checks:

@@ -10,7 +10,8 @@ from pipeline.profile import packages
 def updates(subject: Subject) -> None:
     """No package has an update in the repositories that the machine itself knows."""
     with subject.clone() as tree:
-        found = packages.pending(tree, log=subject.machine.log, slowness=subject.machine.slowness)
+        log, slowness = subject.machine.log, subject.machine.slowness
+        found = packages.pending(tree, log=log, slowness=slowness, logins=subject.logins)
     if found:
         more = f"\n    and {len(found) - 20} more" if len(found) > 20 else ""
         raise CheckFailed(

@@ -219,6 +219,11 @@ class Definition:
 
     @model_validator(mode="after")
     def _possible(self) -> Definition:
+        asks = [name for name, secret in self.secrets.items() if "apt" in secret.use]
+        if asks and self.bootstrap.method == "debootstrap":
+            values = {"name": asks[0]}
+            message = '`secrets.{name}`: apt logs in with `bootstrap.method = "mmdebstrap"`; debootstrap cannot'
+            raise PydanticCustomError("goldspawn", message, values)
         if self.boot.private_users and self.nspawn.exec.oom_score_adjust is not None:
             message = (
                 "`nspawn.exec.oom_score_adjust` needs `boot.private_users = false`: systemd-nspawn cannot set it else"

@@ -16,7 +16,7 @@ SecretName = Annotated[
     matching(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", "letters, digits, dots, underscores and hyphens, 100 at most"),
 ]
 Variable = Annotated[Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", 'the name of a variable such as "DB_PASSWORD"')]
-Use = Literal["credential", "run"]
+Use = Literal["credential", "run", "apt"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,7 +35,8 @@ class Secret:
         Field(
             min_length=1,
             description="Who is given it: the machine, as a systemd `credential` of this name; the commands of "
-            "`profile.run`, as the file `/run/secrets/<name>` (`run`).",
+            "`profile.run`, as the file `/run/secrets/<name>` (`run`); `apt`, as logins for repositories "
+            "(apt_auth.conf(5)).",
         ),
     ] = ("credential",)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import channel
+from pipeline.channel import INSIDE
 from pipeline.errors import GoldspawnError
 from pipeline.plugin import options
 from pipeline.plugin.collect import ImagesMixin
@@ -21,7 +22,6 @@ from pipeline.plugin.outside import Outside
 from pipeline.plugin.prepare import Hooks, Prepare
 from pipeline.plugin.summary import Summary
 from pipeline.plugin.verdict import Verdicts
-from pipeline.tarball import INSIDE
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,12 +15,12 @@ import pytest
 
 from pipeline.appliance.store import default_cache
 from pipeline.build import Build, Wishes
+from pipeline.channel import INSIDE
 from pipeline.errors import InputError
 from pipeline.lineage.deltas import KINDS
 from pipeline.place import Choice, choose
 from pipeline.reuse.plan import Policy
 from pipeline.reuse.prune import Limits
-from pipeline.tarball import INSIDE
 
 
 @dataclass(frozen=True)

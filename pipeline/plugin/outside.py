@@ -25,6 +25,7 @@ import pytest
 
 from pipeline import appliance, attend, channel, secrets
 from pipeline.appliance.store import default_cache
+from pipeline.channel import INSIDE
 from pipeline.command import BuildLog, stop
 from pipeline.errors import GoldspawnError
 from pipeline.image import load
@@ -33,7 +34,7 @@ from pipeline.plugin.inside import SELECTION
 from pipeline.plugin.loss import report_lost
 from pipeline.plugin.options import exchange, settings
 from pipeline.progress import Progress, report
-from pipeline.tarball import ERRAND, INSIDE, MERGED, run_errand
+from pipeline.tarball import ERRAND, MERGED, run_errand
 
 SOCKET = "/run/goldspawn-outside.sock"
 """The channel's socket in the guest."""

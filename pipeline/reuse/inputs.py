@@ -129,7 +129,7 @@ def _packages(image: Image, below: str) -> Inputs:
     reads = {
         "profile.packages": json.dumps(image.profile.packages),
         **_compression(image),
-        CODE: _code_digest("profile/packages.py"),
+        CODE: _code_digest("profile/apt.py"),
     }
     return Inputs("packages", reads, below)
 

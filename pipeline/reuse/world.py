@@ -18,6 +18,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Literal
 
+from pipeline import netrc
 from pipeline.errors import PlaceError
 
 Kind = Literal["index", "git", "age"]
@@ -86,7 +87,8 @@ def _index_same(source: Source, now: float) -> bool:
     import urllib.error  # slow to import, and needed by builds only
     import urllib.request
 
-    request = urllib.request.Request(source.uri, headers={"If-Modified-Since": formatdate(source.time, usegmt=True)})
+    headers = {"If-Modified-Since": formatdate(source.time, usegmt=True), **netrc.header(source.uri)}
+    request = urllib.request.Request(source.uri, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=_SILENCE) as answer:
             return hashlib.sha256(answer.read()).hexdigest() == source.state
