@@ -267,7 +267,8 @@ def test_what_is_below_var_is_forgotten(machine):
 
 
 def test_a_user_of_the_host(machine):
-    assert machine.user("gs-guest").home == "/run/host/home/gs-guest"
+    # Who has nss-systemd finds it by getent(1); this machine has not.
+    assert "gs-guest.user" in machine.check_output("ls /run/host/userdb").split()
     assert machine.check_output("cat /run/host/home/gs-guest/here") == "here"
 
 

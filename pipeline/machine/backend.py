@@ -25,7 +25,8 @@ class NspawnBackend(BaseBackend):  # type: ignore[misc,unused-ignore]
         return self.run_local(
             "systemd-run --machine=%s --quiet --collect --wait --pipe --service-type=exec --uid=root -- /bin/sh -c %s",
             self.name,
-            self.get_command(command, *args),
+            # systemd puts variables of its own in the place of ${NAME} (systemd.service(5), command lines).
+            self.get_command(command, *args).replace("$", "$$"),
         )
 
 

@@ -7,10 +7,18 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from pipeline.command import BuildLog, run
 
-CASES = "made/test_modules.py"
-"""Where the file with the cases is, relative to the image's folder."""
+CASES = "made/cases.py"
+"""Where the file with the cases is, relative to the image's folder; under another name, pytest would collect it."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the marks of that file known."""
+    config.addinivalue_line("markers", "testinfra_hosts(hosts): where pytest-testinfra runs a case")
+    config.addinivalue_line("markers", "destructive: nobody wants the host afterwards")
 
 
 def pytest_goldspawn_prepare(folder: Path, log: BuildLog) -> None:

@@ -51,7 +51,7 @@ LEFT = {
 @cache
 def upstream() -> ModuleType:
     """The file with the cases, which conftest.py fetched."""
-    spec = importlib.util.spec_from_file_location("test_modules", Path(__file__).with_name("made") / "test_modules.py")
+    spec = importlib.util.spec_from_file_location("cases", Path(__file__).with_name("made") / "cases.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
