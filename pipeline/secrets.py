@@ -109,7 +109,10 @@ def opened(image: Image, use: Use | None = None) -> Iterator[Secrets]:
         for name, value in values.items():
             _write(folder / name, value)
             if "apt" in image.secrets[name].use:
-                netrc.know(value.decode(errors="replace"))
+                text = value.decode(errors="replace")
+                netrc.know(text)
+                for login in netrc.parse(text):
+                    hide(login.password.encode())
                 _write(folder / "apt" / f"{name}.conf", value)
         yield Secrets(image, values, folder)
     finally:

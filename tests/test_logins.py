@@ -21,6 +21,7 @@ from pipeline import bootstrap, netrc, secrets
 from pipeline.command import SILENT, BuildLog
 from pipeline.errors import InputError
 from pipeline.image import load
+from pipeline.masking import masked
 from pipeline.netrc import Login
 from pipeline.profile.apt import Apt
 from pipeline.reuse.world import index, moved
@@ -154,6 +155,7 @@ def test_a_tree_has_the_package_and_nothing_has_the_password(
     for file in (tar, tmp_path / "log"):
         assert closed.password.encode() not in file.read_bytes()
     assert 200 in closed.asked
+    assert masked(f"it is {closed.password}.") == "it is ***."
     assert not list(Path("/run/goldspawn/secrets").rglob("closed*"))
     # The look at whether the index has moved logs in as well, once the image's secrets are known.
     closed.asked.clear()

@@ -14,6 +14,7 @@ from pipeline.machine.nspawn import inside
 from pipeline.profile import accounts, files, packages, settings
 from pipeline.profile.pool import Pool
 from pipeline.profile.seal import seal
+from pipeline.secrets import INSIDE_AT
 
 __all__ = ["Pool", "apply", "packages", "seal"]
 
@@ -33,7 +34,7 @@ def apply(image: Image, tree: Path, *, secrets: Mapping[str, Path] = {}, log: Bu
     settings.timezone(tree, profile.timezone)
     settings.units(tree, profile, log=log)
     settings.no_questions(tree)
-    shown = {f"/run/secrets/{name}": path for name, path in secrets.items()}
+    shown = {f"{INSIDE_AT}/{name}": path for name, path in secrets.items()}
     for command in profile.run:
         argv = ["/bin/sh", "-ec", command]
         inside(tree, argv, shown=shown, log=log, timeout=600 * slowness, hint="the command is in profile.run")

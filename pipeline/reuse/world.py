@@ -87,8 +87,10 @@ def _index_same(source: Source, now: float) -> bool:
     import urllib.error  # slow to import, and needed by builds only
     import urllib.request
 
-    headers = {"If-Modified-Since": formatdate(source.time, usegmt=True), **netrc.header(source.uri)}
+    headers = {"If-Modified-Since": formatdate(source.time, usegmt=True)}
     request = urllib.request.Request(source.uri, headers=headers)
+    for name, value in netrc.header(source.uri).items():
+        request.add_unredirected_header(name, value)  # a login is for its server, and for none that this one names
     try:
         with urllib.request.urlopen(request, timeout=_SILENCE) as answer:
             return hashlib.sha256(answer.read()).hexdigest() == source.state
