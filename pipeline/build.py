@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError, PlaceError
 from pipeline.image import Image
+from pipeline.lineage.listings import Listings
 from pipeline.machine.timing import BootTimes
 from pipeline.place import Place
 from pipeline.progress import Progress, report
@@ -60,6 +61,11 @@ class Wishes:
     def tars(self) -> Path:
         """The folder that keeps root file systems as tars."""
         return self.shared / "tars"
+
+    @property
+    def listings(self) -> Listings:
+        """The digests of files that are known from snapshots."""
+        return Listings(self.shared / "listings")
 
     @property
     def packages(self) -> Path:

@@ -7,10 +7,13 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import threading
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, cast
 
@@ -49,15 +52,12 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
     version = snapshot.split("@")[1]
     with zfs.held(snapshot, "goldspawn-export"), folder.publishing(target) as partial:
         told = next(entry for entry in zfs.entries(snapshot, depth=0)).properties
-        contents, listed = _contents(build, snapshot, told.get(_MARK))
         file = f"{image.name}-{version}.zfs"
-        build.log.line(f"export: {file}, about {expected / 1e6:.0f} MB")
-        written = stream.write(
-            lambda descriptor: sending.send(zfs, snapshot, descriptor),
-            partial / file,
-            on_progress=lambda done: build.show(f"{done / 1e6:.0f} of about {expected / 1e6:.0f} MB"),
-            expected=expected,
-        )
+        with zfs.mounted(snapshot, build.place.mountpoint(snapshot), readonly=True) as root:
+            listed = tuple(manifest.Package(*package) for package in packages.installed(root))
+            with _digesting(build, snapshot, root, told.get(_MARK)) as contents:
+                written = _full(build, snapshot, partial / file, expected)
+                digest = contents()
         guid = zfs.get(snapshot, "guid")
         steps = _deltas(build, snapshot, starts, shelf.again(target, guid), target, partial)
         boot = _boot(build, target)
@@ -75,7 +75,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
                 manifest.Check(check.name, cast(Literal["passed", "failed", "skipped"], check.result), check.seconds)
                 for check in checks
             ),
-            tree=contents,
+            tree=manifest.Tree(digest.sha256, digest.entries, digest.bytes),
             packages=listed,
             receive=receive.command(image.name, file),
             cycles=json.loads(told["cycles"]) if "cycles" in told else None,
@@ -145,17 +145,44 @@ def _deltas(
     return (*kept, *written)
 
 
-def _contents(build: Build, snapshot: str, known: str | None) -> tuple[manifest.Tree, tuple[manifest.Package, ...]]:
-    """The digest of the snapshot's tree (`known`, if it was made before), and the packages installed in it."""
-    zfs = build.zfs
-    with zfs.mounted(snapshot, build.place.mountpoint(snapshot), readonly=True) as root:
-        listed = tuple(manifest.Package(*package) for package in packages.installed(root))
-        if known is None:
-            build.log.line("export: digest of the file tree")
-            known = str(tree.digest(root))
-            zfs.mark(snapshot, {_MARK: known})
-    digest = tree.TreeDigest.read(known)
-    return manifest.Tree(digest.sha256, digest.entries, digest.bytes), listed
+def _full(build: Build, snapshot: str, target: Path, expected: int) -> stream.Written:
+    """Writes the full stream, of which `expected` bytes are foreseen."""
+    build.log.line(f"export: {target.name}, about {expected / 1e6:.0f} MB")
+    return stream.write(
+        lambda descriptor: sending.send(build.zfs, snapshot, descriptor),
+        target,
+        on_progress=lambda done: build.show(f"{done / 1e6:.0f} of about {expected / 1e6:.0f} MB"),
+        expected=expected,
+    )
+
+
+@contextlib.contextmanager
+def _digesting(build: Build, snapshot: str, root: Path, known: str | None) -> Iterator[Callable[[], tree.TreeDigest]]:
+    """Takes the digest of a snapshot's tree, mounted at `root`, beside what the block does; yields what waits for it.
+
+    `known` is what the snapshot says of itself, if the digest was taken before.
+    """
+    if known is not None:
+        yield lambda: tree.TreeDigest.read(known)
+        return
+    over = threading.Event()
+    before = build.wishes.listings.below(build.zfs, snapshot)
+    walk = takewhile(lambda _: not over.is_set(), tree.entries(root, known=before))
+
+    def taken() -> tree.TreeDigest:
+        build.show("digest of the file tree")
+        entries = listed.result()
+        made = tree.digest_of(entries)
+        build.zfs.mark(snapshot, {_MARK: str(made)})
+        build.wishes.listings.keep(build.zfs.get(snapshot, "guid"), entries)
+        return made
+
+    with ThreadPoolExecutor(1) as pool:
+        listed = pool.submit(list, walk)
+        try:
+            yield taken
+        finally:
+            over.set()  # it ends at once, where the block was broken off
 
 
 def _world(build: Build, text: str) -> manifest.World:

@@ -26,6 +26,7 @@ from pipeline import throwaway
 from pipeline.errors import PlaceError
 from pipeline.image import Image
 from pipeline.lineage import versions
+from pipeline.lineage.listings import Listings
 from pipeline.place import Place
 from pipeline.reuse.inputs import Keys
 from pipeline.reuse.plan import LAYERS, Policy, Start, ago, newest, plan, reads_mark
@@ -168,12 +169,17 @@ class Workspace:
         with throwaway.clone(self.candidate, machine, self.place, self.zfs) as directory:
             yield machine, directory
 
-    def promote(self) -> str:
-        """Makes the candidate the image's golden snapshot, and returns that snapshot's name (see `lineage`)."""
+    def promote(self, listings: Listings) -> str:
+        """Makes the candidate the image's golden snapshot, and returns that snapshot's name (see `lineage`).
+
+        With `listings`, files that are as they were in the version before are not read again.
+        """
         golden = f"{self.place.layout.golden}/{self.image.name}"
         _refuse_foreign(self.zfs, golden)
         keep = self.image.artifact.keep
-        self.snapshots["candidate"] = versions.advance(self.zfs, self.place, self.candidate, golden, keep=keep)
+        self.snapshots["candidate"] = versions.advance(
+            self.zfs, self.place, self.candidate, golden, keep=keep, listings=listings
+        )
         self._retire(self.tree)
         self._prune_bootstraps()
         return self.candidate

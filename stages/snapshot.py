@@ -25,7 +25,7 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
         if reason := _objection(checks):
             build.log.line(f"not exported: {reason}")
             pytest.skip(f"not exported: {reason}")
-        golden = profile.promote()
+        golden = profile.promote(build.wishes.listings)
         if not profile.start.holds("candidate"):
             clear(build.place, build.wishes.limits, build.log)
         passed = build.verdict or verdict(checks, time.time())

@@ -67,7 +67,7 @@ class Builder:
                     self.bootstrap(workspace)
                 with workspace.fill_tree() as root:
                     change(root)
-                self.made.append(export(build, workspace.promote(), []))
+                self.made.append(export(build, workspace.promote(wishes.listings), []))
                 self.said = build.notes["deltas"]
             finally:
                 workspace.close()

@@ -19,6 +19,7 @@ from pipeline.command import run
 from pipeline.errors import CheckFailed
 from pipeline.lineage import sending, versions
 from pipeline.lineage.graft import Step, act
+from pipeline.lineage.listings import Listings
 from pipeline.place import Place
 from pipeline.zfs import Zfs
 from tests.test_deltas import pool, shell
@@ -30,6 +31,7 @@ class Tiny:
 
     pool: str
     place: Place
+    listings: Listings
     zfs: Zfs = field(default_factory=Zfs)
 
     @property
@@ -57,7 +59,7 @@ class Tiny:
         return f"{work}@candidate"
 
     def advance(self, candidate: str) -> str:
-        return versions.advance(self.zfs, self.place, candidate, self.golden, keep=1)
+        return versions.advance(self.zfs, self.place, candidate, self.golden, keep=1, listings=self.listings)
 
     def text(self, dataset: str) -> str:
         """What the tree of a dataset or snapshot says; all of its files say the same."""
@@ -74,14 +76,17 @@ class Tiny:
 @pytest.fixture(scope="module")
 def tiny(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """Trees of some files, in a pool of their own."""
-    with pool(tmp_path_factory.mktemp("tiny")) as name:
-        yield Tiny(name, place)
+    folder = tmp_path_factory.mktemp("tiny")
+    with pool(folder) as name:
+        yield Tiny(name, place, Listings(folder / "listings"))
 
 
 @pytest.fixture
 def line(tiny: Tiny) -> Iterator[Tiny]:
     """The same, with a golden line of one version that says `one`."""
-    tiny.advance(tiny.seal("one"))
+    version = tiny.advance(tiny.seal("one"))
+    with tiny.zfs.mounted(version, tiny.place.mountpoint(version), readonly=True) as root:
+        tiny.listings.keep(tiny.zfs.get(version, "guid"), tree.entries(root))
     yield tiny
     tiny.zfs.destroy(tiny.golden)
 
@@ -95,6 +100,36 @@ def test_a_version_has_all_marks_of_its_candidate(line: Tiny) -> None:
     assert told == {"stage": "candidate", "inputs": "two", "made": "1", "cycles": "{}", "tree": digest}
     assert line.versions() == [before[0].replace("@", "#"), version.removeprefix(line.golden)]
     assert line.advance(version) == version, "what is the newest version already is not grafted again"
+
+
+def test_what_is_as_it_was_before_is_not_read_again(line: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    contents = tree._contents
+
+    def reading(descriptor: int, size: int) -> tuple[int, str]:
+        read.append(size)
+        return contents(descriptor, size)
+
+    monkeypatch.setattr(tree, "_contents", reading)
+    for text in ("two", "three"):
+        version = line.advance(line.seal(text))
+        assert len(text) in read, "what changed is read"
+    assert 300_000 not in read
+    monkeypatch.undo()
+    with line.zfs.mounted(version, line.place.mountpoint(version)) as root:
+        assert line.zfs.entries(version, depth=0)[0].properties["tree"] == str(tree.digest(root))
+
+
+def test_files_are_known_from_the_snapshot_on_which_a_clone_stands(line: Tiny) -> None:
+    candidate, base = line.seal("two"), f"{line.pool}/base@tree"
+    with line.zfs.mounted(base, line.place.mountpoint(base), readonly=True) as root:
+        line.listings.keep(line.zfs.get(base, "guid"), tree.entries(root))
+    known = line.listings.below(line.zfs, candidate)
+    assert len(known) == 1
+    with line.zfs.mounted(candidate, line.place.mountpoint(candidate), readonly=True) as root:
+        listed = list(tree.entries(root, known=known))
+        assert listed == list(tree.entries(root))
+    assert sum((one.inode, one.changed) in known for one in listed) == 1
 
 
 def test_a_version_that_something_stands_on_is_kept(line: Tiny) -> None:

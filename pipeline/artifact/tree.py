@@ -30,7 +30,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,13 +77,16 @@ def digest_of(listed: Iterable[Entry]) -> TreeDigest:
     return TreeDigest(whole.hexdigest(), count, size)
 
 
-def entries(root: Path, *, contents: bool = True) -> Iterator[Entry]:
+def entries(
+    root: Path, *, contents: bool = True, known: Mapping[tuple[int, int], str] | None = None
+) -> Iterator[Entry]:
     """All entries of the tree at `root`, in canonical order. Raises `PlaceError` where something cannot be read.
 
-    Without `contents` files are not read: their `sha256` is "".
+    Without `contents` files are not read: their `sha256` is "". Those that are in `known` (the SHA-256 by inode and
+    time of the last change) are not read, either: the caller knows that this is the same file system.
     """
     try:
-        yield from _Walk(os.fsencode(root), contents).run()
+        yield from _Walk(os.fsencode(root), contents, known or {}).run()
     except OSError as error:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(root)
         raise PlaceError(f"the tree at {root} cannot be read: {os.path.normpath(name)}: {error.strerror}") from error
@@ -151,11 +154,12 @@ class _Walk:
     file is opened by its name once, and all else (status, attributes, contents) is asked of the descriptor.
     """
 
-    def __init__(self, root: bytes, contents: bool) -> None:
+    def __init__(self, root: bytes, contents: bool, known: Mapping[tuple[int, int], str]) -> None:
         # The dot has an automount (a snapshot below .zfs/snapshot) mounted before it is asked for anything: its bare
         # name would tell of the empty directory that waits there.
         self.root = root + b"/."
         self.contents = contents
+        self.known = known
         self.device = -1
         self.first_names: dict[tuple[int, int], bytes] = {}
         self.noatime = os.O_NOATIME
@@ -195,7 +199,9 @@ class _Walk:
             if status.st_nlink > 1 and (first := self.first(status, path)) is not None:
                 return _entry(path, "f", status, link=first)
             xattrs = _xattrs(descriptor)
-            size, sha256 = _contents(descriptor, status.st_size) if self.contents else (status.st_size, "")
+            size, sha256 = status.st_size, self.known.get((status.st_ino, status.st_ctime_ns), "")
+            if self.contents and not sha256:
+                size, sha256 = _contents(descriptor, size)
             return _entry(path, "f", status, size=size, sha256=sha256, xattrs=xattrs)
         except OSError as error:
             error.filename = name

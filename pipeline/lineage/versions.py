@@ -1,9 +1,9 @@
 """The line of an image's golden versions: each descends from the one before, so that the step between them is small.
 
 The first version is a candidate's dataset itself, moved to golden. A later candidate, built from nothing as ever, is
-grafted onto the golden tree (`graft`), and a snapshot is taken. It counts as a version only when its digest
-has been read again from that snapshot and is the clean one's. The version before leaves a bookmark, from which the next
-delta starts, and its blocks are let go.
+grafted onto the golden tree (`graft`), and a snapshot is taken. It counts as a version only when its digest has been
+taken again from that snapshot, with all read again that was touched since the version before, and is the clean one's.
+The version before leaves a bookmark, from which the next delta starts, and its blocks are let go.
 
     golden/IMAGE@VERSION     stage=graft      a snapshot whose digest nobody has compared yet: worth nothing
                              stage=candidate  a version, with all marks of the candidate, and `tree`, its digest
@@ -24,6 +24,7 @@ from pipeline.artifact import tree
 from pipeline.errors import CheckFailed
 from pipeline.lineage import sending
 from pipeline.lineage.graft import act, complete, plan, survey
+from pipeline.lineage.listings import Listings
 from pipeline.place import RUN, Place
 from pipeline.zfs import Entry, Zfs, mounts_of, unmount
 
@@ -37,19 +38,22 @@ _GRAFT = "graft"
 _SEALED = "candidate"
 
 
-def advance(zfs: Zfs, place: Place, candidate: str, golden: str, *, keep: int) -> str:
+def advance(zfs: Zfs, place: Place, candidate: str, golden: str, *, keep: int, listings: Listings) -> str:
     """Makes the snapshot `candidate` the newest version of the dataset `golden`; returns that version's snapshot.
 
-    Does nothing if it is that already. Bookmarks of `keep` earlier versions, and of `BOOKMARKS` at least, are left.
-    Raises `CheckFailed` if the grafted tree is not the candidate's, and `PlaceError` if it cannot be written; `golden`
-    then is what it was before.
+    Does nothing if it is that already. `listings` spares reading what is as it was before. Bookmarks of `keep` earlier
+    versions, and of `BOOKMARKS` at least, are left. Raises `CheckFailed` if the grafted tree is not the candidate's,
+    and `PlaceError` if it cannot be written; `golden` then is what it was before.
     """
     _release(zfs, candidate.split("@")[0])
     settle(zfs, golden)
     versions = _versions(zfs.entries(golden, depth=1))
     if not versions or candidate != versions[-1].name:
         why = _objection(zfs, candidate, golden, versions)
-        candidate = _grafted(zfs, place, candidate, golden) if why is None else _begun(zfs, candidate, golden, why)
+        if why is None:
+            candidate = _grafted(zfs, place, candidate, versions[-1].name, listings)
+        else:
+            candidate = _begun(zfs, candidate, golden, why)
     _retire(zfs, golden, max(keep, BOOKMARKS))
     return candidate
 
@@ -108,8 +112,9 @@ def _begun(zfs: Zfs, candidate: str, golden: str, why: str) -> str:
     return f"{golden}@{name}"
 
 
-def _grafted(zfs: Zfs, place: Place, candidate: str, golden: str) -> str:
-    """Grafts the candidate's tree onto golden; returns the new version's snapshot."""
+def _grafted(zfs: Zfs, place: Place, candidate: str, before: str, listings: Listings) -> str:
+    """Grafts the candidate's tree onto the newest version; returns the new version's snapshot."""
+    golden, known = before.split("@")[0], listings.of(zfs.get(before, "guid"))
     told = zfs.entries(candidate, depth=0)[0].properties
     version = f"{golden}@{_next_version(zfs, golden)}"
     try:
@@ -121,10 +126,11 @@ def _grafted(zfs: Zfs, place: Place, candidate: str, golden: str) -> str:
                 act(steps, clean, onto)
             zfs.snapshot(version, marks={"stage": _GRAFT})
             with zfs.mounted(version, place.mountpoint(version), readonly=True) as root:
-                made = list(tree.entries(root))
+                made = list(tree.entries(root, known=known))
             digest = tree.digest_of(made)
             _compare(digest, tree.digest_of(complete(want, made, clean)), version, candidate)
         zfs.mark(version, {**told, "stage": _SEALED, "tree": str(digest)})
+        listings.keep(zfs.get(version, "guid"), made)
     except BaseException:
         settle(zfs, golden)
         raise
