@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.appliance import missing_tools, recipe
-from pipeline.appliance.store import Store, default_cache
+from pipeline.appliance.store import Store
 from pipeline.build import Wishes, open_build
 from pipeline.channel import INSIDE
 from pipeline.image import load
@@ -33,6 +33,7 @@ from pipeline.place import Place
 from pipeline.plugin.options import exchange
 from pipeline.reuse.plan import Policy
 from pipeline.tarball import fetch, unpack
+from pipeline.user_cache import default_cache
 from pipeline.workspace import open_workspace
 
 REPOSITORY = Path(__file__).parent.parent

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from pipeline.appliance import Share, namespace, recipe, running, save_state
 from pipeline.appliance.link import control_path, joining
-from pipeline.appliance.store import Store, default_cache
+from pipeline.appliance.store import Store
 from pipeline.appliance.tools import missing_tools
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError, PlaceError
+from pipeline.user_cache import default_cache
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

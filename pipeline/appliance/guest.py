@@ -24,10 +24,11 @@ from pipeline.appliance.kvm import Accelerator, probe
 from pipeline.appliance.link import Link, control_path
 from pipeline.appliance.qemu import Machine, Qemu
 from pipeline.appliance.share import Server, Share, daemon, plan
-from pipeline.appliance.store import Store, default_cache
+from pipeline.appliance.store import Store
 from pipeline.appliance.tools import require_tools
 from pipeline.command import TAIL_LINES, BuildLog
 from pipeline.errors import GoldspawnError, PlaceError
+from pipeline.user_cache import default_cache
 
 _BOOT = 180.0
 """Seconds a cold boot may take (10 measured without KVM, on two cores)."""

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from pipeline.appliance import namespace
@@ -26,12 +25,6 @@ POOL_BYTES = 64 << 30
 """The virtual size of the pool's disk."""
 
 _KEY = re.compile(r"[0-9a-f]{12}")
-
-
-def default_cache() -> Path:
-    """`$GOLDSPAWN_CACHE`, or the user's cache directory."""
-    named = os.environ.get("GOLDSPAWN_CACHE")
-    return Path(named).absolute() if named else Path(platformdirs.user_cache_dir("goldspawn"))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from pipeline.plugin.hosted import Hosted
 from pipeline.plugin.hosts import Hosts, wanted
 from pipeline.plugin.inside import Inside
 from pipeline.plugin.options import HOSTED
-from pipeline.plugin.outside import Outside
 from pipeline.plugin.prepare import Hooks, Prepare
 from pipeline.plugin.summary import Summary
 from pipeline.plugin.verdict import Verdicts
@@ -59,6 +58,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             register(Hosts(config, hosts), "goldspawn-hosts")
         else:
             if not hosted and chosen.choice.where == "appliance":
+                from pipeline.plugin.outside import Outside  # slow to import, for what it starts
+
                 register(Outside(config), "goldspawn-outside")
             register(Prepare(), "goldspawn-prepare")
         if hosted:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.appliance.store import default_cache
 from pipeline.build import Build, Wishes
 from pipeline.channel import INSIDE
 from pipeline.errors import InputError
@@ -21,6 +20,7 @@ from pipeline.lineage.deltas import KINDS
 from pipeline.place import Choice, choose
 from pipeline.reuse.plan import Policy
 from pipeline.reuse.prune import Limits
+from pipeline.user_cache import default_cache
 
 
 @dataclass(frozen=True)

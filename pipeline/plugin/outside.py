@@ -24,7 +24,6 @@ from typing import Any
 import pytest
 
 from pipeline import appliance, attend, channel, secrets
-from pipeline.appliance.store import default_cache
 from pipeline.channel import INSIDE
 from pipeline.command import BuildLog, stop
 from pipeline.errors import GoldspawnError
@@ -35,6 +34,7 @@ from pipeline.plugin.loss import report_lost
 from pipeline.plugin.options import exchange, settings
 from pipeline.progress import Progress, report
 from pipeline.tarball import ERRAND, MERGED, run_errand
+from pipeline.user_cache import default_cache
 
 SOCKET = "/run/goldspawn-outside.sock"
 """The channel's socket in the guest."""

@@ -48,6 +48,10 @@ class Verdicts:
         """The checks of an image but the last, `snapshot`, which asks: in order, with what came of them so far."""
         return [self._outcomes.get(name, Outcome(name, "deselected", 0.0)) for name in self._expected.get(image, ())]
 
+    def spotless(self, image: str) -> bool:
+        """Whether no check of an image has failed so far, and none was left out."""
+        return all(one.result in ("passed", "started") for one in self.outcomes(image))
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Iterator[None]:
         for item in items:
