@@ -6,11 +6,14 @@ would define each of them twice. Those called `check_KEY` are made where `[check
 
 from __future__ import annotations
 
+import pytest
+
 from pipeline.build import Build
 from pipeline.checks import Subject, another, running, tree
 from pipeline.machine import Machine
 from pipeline.machine import machinectl as ctl
 from pipeline.machine.timing import boot_times
+from pipeline.plugin.verdict import verdicts
 from pipeline.workspace import Workspace
 
 
@@ -134,10 +137,11 @@ def check_read_only(subject: Subject) -> None:
     another.read_only(subject)
 
 
-def machinectl_poweroff(attended: Machine, build: Build) -> None:
-    """`machinectl poweroff` is obeyed; journal and boot times are taken before, while there is a machine to ask."""
-    build.journal = attended.journal()
-    build.boot = boot_times(attended)
+def machinectl_poweroff(attended: Machine, build: Build, pytestconfig: pytest.Config) -> None:
+    """`machinectl poweroff` is obeyed; what is exported of the journal and the boot is taken before."""
+    if build.wishes.export and verdicts(pytestconfig).spotless(build.image.name):
+        build.journal = attended.journal()
+        build.boot = boot_times(attended)
     ctl.poweroff(attended)
 
 

@@ -8,7 +8,8 @@ import re
 from pipeline.checks.subject import Subject
 from pipeline.command import output
 from pipeline.errors import CheckFailed
-from pipeline.machine.timing import boot_times, critical_chain
+from pipeline.machine import timing
+from pipeline.machine.unit import leader
 
 
 def journal(subject: Subject) -> None:
@@ -28,18 +29,18 @@ def boot_seconds(subject: Subject) -> None:
     """It boots in time; else the units are named that it waited for."""
     wanted = subject.wanted.boot_seconds
     assert wanted is not None
-    if (took := boot_times(subject.machine).seconds) > subject.limit(wanted):
+    if (took := timing.boot_seconds(subject.machine)) > subject.limit(wanted):
         raise CheckFailed(
             "\n".join([f"it booted in {took:.1f} s, and {subject.limit(wanted):.1f} s are allowed here; it waited for:",
-                       *(f"    {line}" for line in critical_chain(subject.machine))]),
+                       *(f"    {line}" for line in timing.critical_chain(subject.machine))]),
             hint="checks.boot_seconds of image.toml is the limit on a native host",
         )  # fmt: skip
 
 
 def listen(subject: Subject) -> None:
     """Just the ports that are named are open to others."""
-    leader = output(["machinectl", "show", subject.machine.name, "--property=Leader", "--value"]).stdout.strip()
-    argv = ["nsenter", f"--target={leader}", "--net", "ss", "--no-header", "--listening", "--numeric", "--processes"]
+    own = ["nsenter", f"--target={leader(subject.machine.name)}", "--net"]
+    argv = [*own, "ss", "--no-header", "--listening", "--numeric", "--processes"]
     found: dict[str, str] = {}
     for kind in ("tcp", "udp"):
         for line in output([*argv, f"--{kind}"]).stdout.splitlines():

@@ -12,6 +12,7 @@ from tenacity import RetryError, retry, retry_if_not_result, stop_after_delay, w
 
 from pipeline.command import BuildLog, output
 from pipeline.errors import CheckFailed
+from pipeline.machine.unit import leader
 from pipeline.network import Segment
 
 
@@ -27,8 +28,8 @@ class Network:
     @property
     def addresses(self) -> list[IPv4Address | IPv6Address]:
         """The machine's addresses that others can use, as it is now: none of loopback, none of the link alone."""
-        leader = output(["machinectl", "show", self.name, "--property=Leader", "--value"]).stdout.strip()
-        argv = ["nsenter", f"--target={leader}", "--net", "ip", "-json", "address", "show", "scope", "global"]
+        inside = ["nsenter", f"--target={leader(self.name)}", "--net"]
+        argv = [*inside, "ip", "-json", "address", "show", "scope", "global"]
         links = json.loads(output(argv).stdout or "[]")
         told = [one for link in links for one in link.get("addr_info", ())]
         # What the scope leaves out is an empty entry.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,17 +24,29 @@ class BootTimes:
 
 
 def boot_times(machine: Machine) -> BootTimes:
-    """Asks the running machine how it booted."""
+    """Asks the running machine how it booted.
+
+    The times of its units are read from the chart, which has those that `systemd-analyze blame` would tell: each of the
+    two asks the bus for every property of every unit, which under emulation takes seven seconds.
+    """
+    chart = _analyze(machine, "plot")
+    return BootTimes(boot_seconds(machine), _in_chart(chart), chart)
+
+
+def boot_seconds(machine: Machine) -> float:
+    """Seconds from the start of PID 1 until its queue of jobs was empty, in the last boot; 0 if it is not yet."""
     argv = ["systemctl", "-M", machine.name, "show", "--property=UserspaceTimestampMonotonic,FinishTimestampMonotonic"]
     told = dict(line.split("=", 1) for line in output(argv).stdout.splitlines() if "=" in line)
     took = int(told.get("FinishTimestampMonotonic") or 0) - int(told.get("UserspaceTimestampMonotonic") or 0)
-    blame = _analyze(machine, "blame")
-    units = {}
-    for line in blame.splitlines():
-        *times, unit = line.split()
-        if times:
-            units[unit] = round(_seconds(" ".join(times)), 3)
-    return BootTimes(max(took, 0) / 1e6, units, _analyze(machine, "plot"))
+    return max(took, 0) / 1e6
+
+
+def _in_chart(chart: str) -> dict[str, float]:
+    """Seconds that each unit took to start, of those that took any: its label is `nginx.service (1.126s)`."""
+    return {html.unescape(unit): round(_seconds(took), 3) for unit, took in _LABEL.findall(chart)}
+
+
+_LABEL = re.compile(r">([^<\s]+\.\w+) \(([^()<]+)\)</text>")
 
 
 def critical_chain(machine: Machine) -> list[str]:

@@ -184,6 +184,11 @@ class Machine:
         return masked(output(argv, check=False, timeout=60 * self.slowness).stdout)
 
 
+def leader(machine: str) -> int:
+    """The host's number of a machine's PID 1. Raises `CommandFailed` for one that systemd-machined does not know."""
+    return int(output(["machinectl", "show", machine, "--property=Leader", "--value"]).stdout)
+
+
 def leash() -> str:
     """The name of a unit that lives exactly as long as this process, started when first asked for.
 
