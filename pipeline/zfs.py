@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential, wait_fixed
 
 from pipeline.command import SILENT, BuildLog, output, run
 from pipeline.errors import CommandFailed, GoldspawnError, PlaceError
@@ -32,6 +32,9 @@ FULL = ("No space left on device", "Disk quota exceeded")
 """What commands print where there is no room (strerror(3) of ENOSPC and EDQUOT)."""
 
 ROOM = "there is no room left in the pool or in the dataset's quota"
+
+_GONE = "dataset does not exist"
+"""What zfs(8) says of a dataset that is not there, or that went away while it walked the tree."""
 
 
 class ZfsError(GoldspawnError):
@@ -62,6 +65,15 @@ class Usage:
     origin: str
     clones: tuple[str, ...]
     holds: bool
+
+
+_read_again = retry(
+    retry=retry_if_exception(lambda error: isinstance(error, CommandFailed) and _GONE in error.tail),
+    wait=wait_fixed(0.2),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+"""Another session may destroy a dataset while a listing is on its way: then it is read anew."""
 
 
 class Zfs:
@@ -115,7 +127,11 @@ class Zfs:
         """
         if self.exists(name):
             self.log.command(["zfs", "destroy", *([] if "@" in name else ["-r"]), name])
-            self._destroy(name)
+            try:
+                self._destroy(name)
+            except ZfsError:
+                if self.exists(name):  # else another session was faster
+                    raise
 
     @retry(
         retry=retry_if_exception(lambda error: isinstance(error, ZfsError) and "busy" in str(error).lower()),
@@ -134,6 +150,7 @@ class Zfs:
                 core.lzc_destroy_snaps([snapshot.encode() for snapshot in snapshots], False)
             core.lzc_destroy(name.encode())
 
+    @_read_again
     def entries(self, name: str, *, depth: int | None = None) -> list[Entry]:
         """The dataset itself and all below it, snapshots included, with our marks; [] where there is none.
 
@@ -165,8 +182,14 @@ class Zfs:
                 marks.setdefault(dataset, {})[key.removeprefix(PREFIX)] = value
         return [Entry(dataset, kind, marks.get(dataset, {})) for dataset, kind in kinds.items()]
 
+    @_read_again
     def usage(self, name: str) -> list[Usage]:
-        """The dataset and all below it, snapshots included: what they use, what they stand on, what stands on them."""
+        """The dataset and all below it, snapshots included: what they use, what they stand on, what stands on them.
+
+        [] where there is none.
+        """
+        if not self.exists(name):
+            return []
         argv = [
             "zfs",
             "list",

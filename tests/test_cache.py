@@ -158,6 +158,7 @@ def test_a_change_in_the_base_makes_anew_what_stands_on_it_and_both_live(cached:
 def test_cache_info_lists_what_there_is_and_why_it_is_kept(cached: Sessions, place: Place) -> None:
     ended = cached.run("--cache-info")
     assert ended.status == 0, ended.output
+    assert re.search(r"^below \S+ +stage +size +age +why it is kept$", ended.output, re.M)
     assert re.search(r"^golden/cachebase +golden .*golden: kept until a newer version passes$", ended.output, re.M)
     assert re.search(r"^bootstrap/retired-cachebase-\d+ +retired .* stands on it$", ended.output, re.M)
     assert re.search(r"^bootstrap/\w+-\d+ +packages ", ended.output, re.M)
@@ -168,11 +169,16 @@ def test_pruning_takes_what_nothing_stands_on_and_breaks_nothing(
     cached: Sessions, place: Place, nothing_left: Callable[..., list[str]]
 ) -> None:
     argv = ["python3", "-m", "pipeline.cache", f"--dataset={place.layout.base}", "--number=0", "prune"]
+    forgotten = f"{place.layout.bootstraps}/{'0' * 16}-1"
+    zfs("create", "-o", "mountpoint=none", "-o", "org.goldspawn:owner=goldspawn", forgotten)
+    zfs("snapshot", "-o", "org.goldspawn:stage=packages", f"{forgotten}@tree")
     zfs("snapshot", f"{place.layout.work}/cachetop@somebodys")
     zfs("clone", f"{place.layout.work}/cachetop@somebodys", f"{place.layout.base}/theirs")
     try:
         told = subprocess.run(argv, capture_output=True, text=True, timeout=300, env={**os.environ, **code()}, cwd="/")
         assert told.returncode == 0, told.stderr
+        assert f"pruned {forgotten}: more than 0 entries" in told.stdout.splitlines()
+        assert forgotten not in zfs("list", "-H", "-o", "name", "-r", place.layout.bootstraps).split()
         assert zfs("list", "-H", "-o", "name", f"{place.layout.base}/theirs").strip()
         assert zfs("list", "-H", "-o", "name", f"{place.layout.work}/cachetop").strip(), "a clone stands on it"
         assert zfs("list", "-H", "-o", "name", f"{place.layout.golden}/cachebase").strip()
