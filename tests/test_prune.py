@@ -102,7 +102,8 @@ def test_the_list_says_of_each_why_it_is_kept() -> None:
         entry("bootstrap/c", days=99, size=1_000_000),
         entry("golden/web1", "golden", days=1, size=2_500_000_000),
     ]
-    lines = list(table(entries, Limits(), now=NOW, base="p"))
+    header, *lines = table(entries, Limits(), now=NOW, base="p")
+    assert header.split() == ["below", "p", "stage", "size", "age", "why", "it", "is", "kept"]
     assert "bootstrap/b, golden/web1 stand on it" in lines[0]
     assert "80 MB" in lines[0] and "3 d" in lines[0]
     assert "within the limits" in lines[1]

@@ -72,6 +72,8 @@ def table(entries: Sequence[Cached], limits: Limits, *, now: float, base: str) -
     """The cache as lines for people: what is there, how large it is, and why it is kept."""
     going = {entry.dataset: why for entry, why in prune(entries, limits, now=now)}
     rows = sorted((one for one in entries), key=lambda one: (one.golden, one.dataset))
+    if rows:
+        yield f"{f'below {base}':<44} {'stage':<10} {'size':>8}  {'age':>8}  why it is kept"
     for one in rows:
         name = one.dataset.removeprefix(f"{base}/")
         why = f"goes next: {going[one.dataset]}" if one.dataset in going else _reason(one, base)
