@@ -91,17 +91,12 @@ def test_a_mixed_session_reads_as_one(folder: Path, environment: dict[str, str],
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("5", "1", "1")
 
 
-def test_x_stops_at_the_first_failure(folder: Path, environment: dict[str, str]) -> None:
-    done = session(folder, environment, "-x", "-v")
-    assert done.returncode == 1
-    assert "test_comes_last" not in done.stdout
+def test_x_and_q_and_selection_are_those_of_outside(folder: Path, environment: dict[str, str]) -> None:
+    chosen = [f"test_some.py::test_{name}" for name in ("runs_there", "is_wrong", "comes_last")]
+    done = session(folder, environment, "-x", "-q", *chosen)
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "stopping after 1 failures" in done.stdout
-
-
-def test_q_and_selection_are_those_of_outside(folder: Path, environment: dict[str, str]) -> None:
-    done = session(folder, environment, "-q", "test_some.py::test_runs_there", "test_some.py::test_comes_last")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "1 failed, 1 passed in " in done.stdout, "test_comes_last was not run any more"
     assert "test session starts" not in done.stdout
 
 
@@ -158,7 +153,7 @@ def started(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
         # A shell starts what runs in the background with Ctrl-C ignored, and CI may run there.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not (folder / "artifacts/marks/started").exists():
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
         time.sleep(0.2)
@@ -210,11 +205,11 @@ def test_a_guest_that_is_killed_fails_its_test_and_blocks_the_rest(
 def test_a_guest_that_freezes_is_given_up(
     slow_folder: Path, environment: dict[str, str], ending: list[subprocess.Popen[str]]
 ) -> None:
-    process = started(slow_folder, {**environment, "GOLDSPAWN_SILENCE": "20"})
+    process = started(slow_folder, {**environment, "GOLDSPAWN_SILENCE": "60"})
     ending.append(process)
     (machine,) = guests(process)
     os.kill(machine, signal.SIGSTOP)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 1, output
     assert "the appliance is frozen" in output
     assert not Path(f"/proc/{machine}").exists()

@@ -158,12 +158,13 @@ class Qemu:
         self.qmp.call("cont")
 
     def end(self) -> str:
-        """Kills QEMU and returns what it said on its standard error."""
+        """Kills QEMU and returns what it said on its standard error; a second time, does and returns nothing."""
+        if self._memory < 0:
+            return ""
         self.process.kill()
         _, said = self.process.communicate()
-        if self._memory >= 0:
-            os.close(self._memory)
-            self._memory = -1
+        os.close(self._memory)
+        self._memory = -1
         if hasattr(self, "qmp"):
             self.qmp.close()
         return said.decode(errors="replace").strip()
