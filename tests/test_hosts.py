@@ -82,7 +82,8 @@ def servers(bootstrapped: Place, small_tar: Path, tmp_path_factory: pytest.TempP
             stack.callback(_destroy, dataset)
             cache = folder / name
             (cache / "exchange/tars").mkdir(parents=True)
-            (cache / "exchange/tars" / small_tar.name).symlink_to(small_tar)
+            for file in (small_tar, small_tar.with_suffix(".world")):  # which says what it is made of: so it holds
+                (cache / "exchange/tars" / file.name).symlink_to(file)
             option = f"root@{name}//ssh_config={config}//env:GOLDSPAWN_DATASET={dataset}//env:GOLDSPAWN_CACHE={cache}"
             made.append(Server(name, process, option, cache, dataset))
         lines.append(f"Host gone\n HostName 127.0.0.1\n Port {_free_port()}\n")
