@@ -60,7 +60,8 @@ def _shell(argv: list[str], read: list[Path], write: list[Path], log: BuildLog) 
     here = Path.cwd()
     inside = here if any(share.path in (here, *here.parents) for share in shares) else REPOSITORY
     with running(shares, log=log) as guest:
-        command = ["env", "-C", str(inside), *(argv or ["bash", "-l"])]
+        told = [f"{key}={value}" for key, value in guest.environment.items()]
+        command = ["env", "-C", str(inside), *told, *(argv or ["bash", "-l"])]
         return subprocess.run(guest.command(command, tty=sys.stdin.isatty() and sys.stdout.isatty())).returncode
 
 

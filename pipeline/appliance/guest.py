@@ -49,6 +49,7 @@ class Guest:
         self._qemu = qemu
         self._link = link
         self.accelerator = accelerator.name
+        self.environment = accelerator.environment
         self.why = accelerator.why
         self.started = started
         self.seconds = 0.0

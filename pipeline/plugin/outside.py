@@ -171,6 +171,7 @@ class _Move:
             SELECTION: str(selection),
             channel.ENVIRONMENT: SOCKET,
             "GOLDSPAWN_ACCELERATOR": guest.accelerator,
+            **guest.environment,
             "GOLDSPAWN_DATASET": "",
             "PYTHONPATH": str(HOME),
             "PYTHONPYCACHEPREFIX": str(exchange() / "pycache"),
