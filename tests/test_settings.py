@@ -153,3 +153,8 @@ def test_what_the_host_has_is_shown_and_never_written_to(tmp_path: Path) -> None
         f"Bind={file}: read-only",
         "Bind=/no/such: there is no /no/such here",
     ]
+
+
+def test_a_machine_that_takes_a_link_of_the_host_waits_for_it_to_come_back(tmp_path: Path) -> None:
+    made = dict(settings.files(image(tmp_path, '[nspawn.network]\ninterface = ["eth1"]')))
+    assert rows(made["web.conf"]) == ["[Service]", "ExecStartPre=-udevadm settle --timeout=30"]

@@ -77,7 +77,7 @@ class Machine:
             "SuccessExitStatus": _REBOOT_STATUS, "BindsTo": leash(), "After": leash(), "DevicePolicy": "closed",
             "Environment": "SYSTEMD_LOG_TARGET=console",  # by the journal's own way its last words get lost
         }  # fmt: skip
-        told = [*properties.items(), *(("DeviceAllow", one) for one in _DEVICES), *self.settings.service]
+        told = [*properties.items(), *(("DeviceAllow", one) for one in _DEVICES), *self.settings.directives]
         argv = [
             "systemd-run", "--quiet", "--collect", f"--unit={self.unit}", "--slice=machine.slice",
             *(f"--property={key}={value}" for key, value in told), "--",
