@@ -133,7 +133,7 @@ def _forget(tar: Path) -> None:
 def _holds(tar: Path, max_age: float) -> bool:
     if max_age < 0:
         return False
-    if time.time() - tar.stat().st_mtime < max_age:
+    if 0 <= time.time() - tar.stat().st_mtime < max_age:  # one that a wrong clock dated into the future is looked at
         return True
     sources = from_text(_beside(tar).read_text()) if _beside(tar).exists() else None
     return sources is not None and not moved(sources)

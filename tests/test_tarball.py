@@ -6,15 +6,17 @@ import functools
 import hashlib
 import http.server
 import io
+import os
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline import bootstrap
+from pipeline import bootstrap, tarball
 from pipeline.bootstrap.source import Tarball, plain
 from pipeline.command import SILENT
 from pipeline.errors import GoldspawnError, InputError
@@ -161,3 +163,18 @@ def test_a_tarball_is_a_bootstrap(stage: Path, tmp_path: Path) -> None:
     made = load(image(tmp_path, f'[bootstrap]\nmethod = "tarball"\ntarball = "{stage}"\n'))
     bootstrap.get("tarball").make(made.bootstrap, tmp_path / "made.tar", log=SILENT, base=made.folder, slowness=3.0)
     assert members(tmp_path / "made.tar") == ["etc/gentoo-release"]
+
+
+def test_a_tar_that_a_wrong_clock_dated_into_the_future_is_not_taken_for_fresh(stage: Path, tmp_path: Path) -> None:
+    """As long as the clock had been ahead, nobody would look whether there are updates."""
+    made = load(image(tmp_path, f'[bootstrap]\nmethod = "tarball"\ntarball = "{stage}"\n'))
+    again = functools.partial(
+        tarball.make, made, tarball.BOOTSTRAP, folder=tmp_path / "tars", max_age=3600.0, log=SILENT, slowness=3.0
+    )
+    first = again()
+    first.with_suffix(".world").unlink()  # what it came from is not known: its age alone can speak for it
+    inode = first.stat().st_ino
+    assert again().stat().st_ino == inode
+    ahead = time.time() + 30 * 86400
+    os.utime(first, (ahead, ahead))
+    assert again().stat().st_mtime <= time.time()

@@ -55,7 +55,7 @@ class Syncing:
         stamp = folder / _STAMP
         # Whether a declared one has changed was looked at; to ask for the whole Gentoo tree costs minutes.
         age = self.max_age if declared or self.max_age < 0 else max(self.max_age, _OWN)
-        return stamp.exists() and time.time() - stamp.stat().st_mtime < age
+        return stamp.exists() and 0 <= time.time() - stamp.stat().st_mtime < age  # one of the future tells nothing
 
     def _bring_commit(self, folder: Path, commit: str) -> None:
         synced = (folder / _STAMP).exists()  # else what is there may be what was refused
