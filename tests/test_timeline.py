@@ -100,6 +100,18 @@ def test_a_host_whose_clock_is_wrong_is_drawn_where_it_worked() -> None:
     assert abs(clocks.here(wrong)[0] - right.start) < 1.0
 
 
+def test_a_clock_that_jumps_moves_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's is set a month ahead while it boots, and set back while nothing is reported."""
+    clocks = Clocks()
+    reports = [report("profile", 1, 2), report("boot", 3, 4), report("snapshot", 8, 1)]
+    reports[1].stop += 720 * HOUR
+    for each, arrives in zip(reports, (3, 7, 9), strict=True):
+        monkeypatch.setattr(time, "time", lambda moment=arrives: moment)
+        clocks.heard(each)
+    drawn = [(span.stage, span.start, span.stop) for span in spans({"web1": reports}, clocks)]
+    assert drawn == [("profile", 1, 3), ("boot", 3, 7), ("snapshot", 8, 9)]
+
+
 def test_the_picture_replaces_the_one_of_the_run_before(tmp_path: Path) -> None:
     for stage in ("boot", "profile"):
         assert write(tmp_path / "artifacts", {"web1": [report(stage, 1, 2)]}, Clocks()) is not None

@@ -23,28 +23,42 @@ FILE = "timeline.svg"
 SECONDS = "logs/seconds.json"
 """A JSON object: the images that were built here, and how long each took the last time, in seconds."""
 
+_JUMP = 60.0
+"""Seconds by which a report comes later or earlier than those before it, where a clock has been set."""
+
 
 class Clocks:
-    """How far the clocks of other machines are off, seen from when their reports arrive here.
+    """How far the clocks of workers are off, seen from when their reports arrive here.
 
-    A report cannot arrive before what it tells of has ended; the quickest one of a worker tells the difference best.
+    A report cannot arrive before what it tells of has ended; the quickest one of a worker tells the difference best,
+    for as long as neither clock jumps.
     """
 
     def __init__(self) -> None:
-        self._ahead: dict[str, float] = {}
+        self._late: dict[str, list[float]] = {}
+        self._told: dict[tuple[str, str, str | None], int] = {}
 
     def heard(self, report: pytest.TestReport) -> None:
         """Takes note of a report that has just arrived."""
         if report.start == 0:  # not a worker's own: it died
             return
         late = time.time() - report.stop
-        self._ahead[worker(report)] = min(late, self._ahead.get(worker(report), late))
+        known = self._late.setdefault(worker(report), [late])
+        if abs(late - known[-1]) > _JUMP:
+            known.append(late)
+        known[-1] = min(known[-1], late)
+        self._told[_key(report)] = len(known) - 1
 
     def here(self, report: pytest.TestReport) -> tuple[float, float]:
         """When a report's work began and ended, by the clock of this machine (Unix time)."""
-        late = self._ahead.get(worker(report), 0.0)
+        told = self._told.get(_key(report))
+        late = self._late[worker(report)][told] if told is not None else 0.0
         off = late if abs(late) > 1.0 else 0.0  # less is the way of the report, not the clock
-        return report.start + off, report.stop + off
+        return report.stop + off - report.duration, report.stop + off
+
+
+def _key(report: pytest.TestReport) -> tuple[str, str, str | None]:
+    return worker(report), report.nodeid, report.when
 
 
 def worker(report: pytest.TestReport) -> str:
