@@ -251,6 +251,9 @@ def test_links(machine):
 FORGETFUL = (
     SMALL
     + """
+[profile]
+enable = ["systemd-networkd.service"]
+
 [nspawn.files]
 volatile = "state"
 bind_user = ["gs-guest"]
@@ -259,6 +262,15 @@ bind_user = ["gs-guest"]
 zone = "lan"
 """
 )
+
+FIXED = """
+[Match]
+Name=host0
+[Network]
+Address=192.168.7.20/24
+Address=fd00:7::20/64
+IPv6AcceptRA=no
+"""
 
 ASKS_FORGETFUL = r"""
 def test_what_is_below_var_is_forgotten(machine):
@@ -274,6 +286,14 @@ def test_a_user_of_the_host(machine):
 
 def test_the_zone_is_the_segment(machine):
     assert set(machine.check_output("ls /sys/class/net").split()) == {"lo", "host0"}
+
+
+def test_a_machine_with_fixed_addresses_is_reached_from_its_own_net(network, peer):
+    assert (network.address(4), network.address(6)) == ("192.168.7.20", "fd00:7::20")
+    neighbour = network.peer("192.168.7.9/24", "fd00:7::9/64")
+    for address in ("192.168.7.20", "fd00:7::20"):
+        neighbour.run_expect([0], f"ping -c 1 -W 20 {address}")
+        assert peer.run(f"ping -c 1 -W 2 {address}").rc != 0
 """
 
 
@@ -297,7 +317,8 @@ def test_settings_of_a_machine_without_users_of_its_own(bootstrapped: Place, ses
 
 
 def test_settings_of_a_machine_that_forgets(bootstrapped: Place, guest_user: str, sessions: Sessions) -> None:
-    sessions.image("forgetful", FORGETFUL, tests=ASKS_FORGETFUL)
+    root = {"etc/systemd/network/10-lan.network": FIXED}
+    sessions.image("forgetful", FORGETFUL, tests=ASKS_FORGETFUL, root=root)
     ended = sessions.run("--image=forgetful", *slow("forgetful"), "--deselect=forgetful/image.toml::machinectl_reboot")
     assert ended.status == 0, ended.output
     assert "Zone=lan: on the build's own segment" in ended.output

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tenacity import RetryError, retry, retry_if_not_result, stop_after_delay, wait_fixed
+from testinfra.host import Host
 
 from pipeline.command import BuildLog, output
 from pipeline.errors import CheckFailed
 from pipeline.machine.unit import leader
-from pipeline.network import Segment
+from pipeline.network import Segment, another
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class Network:
                 f"the machine has no IPv{version} address after {seconds * self.slowness:.0f} s",
                 hint="is systemd-networkd (or what else asks for one) enabled in [profile]?",
             ) from error
+
+    def peer(self, *addresses: str) -> Host:
+        """One more host on the segment; with `addresses` ("192.168.7.9/24"), it stands in these nets as well.
+
+        A machine whose address is fixed is reached from its own net only. Raises `InputError` for a wrong address.
+        """
+        return another(self.segment, addresses)
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:

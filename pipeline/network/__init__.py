@@ -4,7 +4,7 @@ Nothing of it is known to the host's own network: the bridge has no address, and
 namespaces. Knows nothing of images, ZFS or machines.
 """
 
-from pipeline.network.peer import peer
+from pipeline.network.peer import another, peer
 from pipeline.network.segment import Segment, segment
 
-__all__ = ["Segment", "peer", "segment"]
+__all__ = ["Segment", "another", "peer", "segment"]
