@@ -131,9 +131,12 @@ def profile(build: Build, workspace: Workspace) -> None:
 
 def _install(build: Build, tree: Path) -> None:
     if build.image.bootstrap.whole:
+        # The bootstrap below this is of what the repositories have: it was made now, or looked at when this began.
+        world = build.image.bootstrap.world(tree)
         packages.install(
             tree, build.image.profile.packages, pool=Pool(build.wishes.packages), log=build.log,
             slowness=build.place.slowness, logins=build.secrets.logins,
+            current=bool(world) and all(source.kind == "index" for source in world),
         )  # fmt: skip
         return
     from pipeline import gentoo

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.build import Wishes, open_build
+from pipeline.image import load
 from pipeline.place import Place
+from pipeline.plugin.options import exchange
+from pipeline.profile import packages
 from pipeline.profile.pool import Archive, Pool, fetched, wanted
+from pipeline.reuse.plan import Policy
+from pipeline.workspace import open_workspace
 from tests.conftest import SMALL, Sessions
 
 BYTES = b"!<arch>\ndebian-binary" * 5000
@@ -156,3 +162,36 @@ def test_a_second_image_with_the_same_package_fetches_nothing(bootstrapped: Plac
     assert "packages: 1 of 1 were fetched before" in logs[1]
     assert [len(re.findall(r"^Get:\d+ .* ed ", log, re.MULTILINE)) for log in logs] == [1, 0]
     assert "Need to get 0 B" in logs[1]
+
+
+def spoil(lists: Path) -> None:
+    """Makes lists those of another day: they know the package `time` where it is not, and other lists than today's."""
+    for file in lists.glob("*_Packages"):
+        file.write_bytes(file.read_bytes().replace(b"/t/time/time_", b"/t/time/gone_"))
+    for file in lists.glob("*_InRelease"):
+        text = re.sub(rb"^ [0-9a-f]{8}(.*/Packages.*)$", rb" 00000000\1", file.read_bytes(), flags=re.M)
+        file.write_bytes(text)
+        os.utime(file, (1e9, 1e9))
+
+
+def test_where_the_repositories_have_moved_on_since_the_bootstrap_its_lists_are_fetched_again(
+    bootstrapped: Place, tmp_path: Path
+) -> None:
+    """They are not asked for as long as the bootstrap counts as what there is; then a package may be gone."""
+    image = load(Sessions(tmp_path).image("behind", SMALL + '[profile]\npackages = ["time"]\n'))
+    with open_build(image, bootstrapped, Wishes(tmp_path / "artifacts", exchange())) as build:
+        workspace = open_workspace(
+            image, bootstrapped, build.keys, build.zfs, policy=Policy(max_age=40000.0), wait=print
+        )
+        try:
+            with workspace.fill_tree() as root:
+                spoil(root / "var/lib/apt/lists")
+                pool, slowness = Pool(tmp_path / "pool"), bootstrapped.slowness
+                packages.install(root, ["time"], pool=pool, log=build.log, slowness=slowness, current=True)
+                assert (root / "usr/bin/time").exists()
+        finally:
+            workspace.close()
+            build.zfs.destroy(workspace.tree)
+    log = (tmp_path / "artifacts/logs/behind.log").read_text()
+    assert re.search(r"^E: Failed to fetch .*/gone_", log, re.M)
+    assert "packages: the repositories have moved on since" in log

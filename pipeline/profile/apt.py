@@ -27,6 +27,9 @@ _OPTIONS = (
     "-oDpkg::Use-Pty=0", "-oAPT::Sandbox::User=root",
 )  # fmt: skip
 
+_GONE = "E: Failed to fetch "
+"""What apt-get says of a package that its lists have and the repository has not any more."""
+
 _SIMULATED = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>\S+)\] \((?P<available>\S+)")
 
 
@@ -51,23 +54,23 @@ class Apt:
     slowness: float
     logins: Path | None = None
 
-    def install(self, names: Sequence[str], pool: Pool) -> None:
+    def install(self, names: Sequence[str], pool: Pool, *, current: bool = False) -> None:
         """Installs packages by name; those in `pool` are not fetched, and those that are, are kept there.
 
-        Raises `CommandFailed`.
+        Where the tree's lists are `current`, they are not asked for again. Raises `CommandFailed`.
         """
-        argv = ["--yes", "--no-install-recommends", "-oDpkg::Options::=--force-confnew",
-                "-oAPT::Keep-Downloaded-Packages=true", "install"]  # fmt: skip
         try:
             with self._without_services():
-                self._update()
-                if pool.empty:  # to ask what is wanted costs as much as to decide what is installed
-                    self.log.line("packages: none were fetched before")
-                else:
-                    # By itself apt prints the first digest that it has, which is MD5.
-                    asking = [*argv, "--print-uris", "-oAcquire::ForceHash=SHA256", "--", *names]
-                    self._from_pool(wanted(self._told(asking)), pool)
-                self._run([*argv, "--", *names], 600)
+                if not current:
+                    self._update()
+                try:
+                    self._install(names, pool)
+                except CommandFailed as error:
+                    if not current or _GONE not in error.tail:
+                        raise
+                    self.log.line("packages: the repositories have moved on since")
+                    self._update()
+                    self._install(names, pool)
         except CommandFailed as error:
             if unknown := [name for name in names if f"Unable to locate package {name}" in error.tail]:
                 error.hint = (
@@ -83,6 +86,17 @@ class Apt:
         self._update()
         found = (_SIMULATED.match(line) for line in self._told(["--simulate", "dist-upgrade"]))
         return [Update(one["package"], one["installed"], one["available"]) for one in found if one]
+
+    def _install(self, names: Sequence[str], pool: Pool) -> None:
+        argv = ["--yes", "--no-install-recommends", "-oDpkg::Options::=--force-confnew",
+                "-oAPT::Keep-Downloaded-Packages=true", "install"]  # fmt: skip
+        if pool.empty:  # to ask what is wanted costs as much as to decide what is installed
+            self.log.line("packages: none were fetched before")
+        else:
+            # By itself apt prints the first digest that it has, which is MD5.
+            asking = [*argv, "--print-uris", "-oAcquire::ForceHash=SHA256", "--", *names]
+            self._from_pool(wanted(self._told(asking)), pool)
+        self._run([*argv, "--", *names], 600)
 
     def _update(self) -> None:
         self._run(["--error-on=any", "update"], 120, hint="the mirror is bootstrap.mirror in image.toml")

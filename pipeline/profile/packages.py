@@ -16,15 +16,23 @@ _MANAGERS = {apt.PROGRAM: Apt}
 
 
 def install(
-    tree: Path, names: Sequence[str], *, pool: Pool, log: BuildLog, slowness: float, logins: Path | None = None
+    tree: Path,
+    names: Sequence[str],
+    *,
+    pool: Pool,
+    log: BuildLog,
+    slowness: float,
+    logins: Path | None = None,
+    current: bool = False,
 ) -> None:
     """Installs packages by name; those in `pool` are not fetched, and those that are, are kept there.
 
-    `logins` is a folder with files of apt_auth.conf(5). Raises `CommandFailed`, or `GoldspawnError` for a tree without
+    `logins` is a folder with files of apt_auth.conf(5). `current` says that the tree knows what its repositories have
+    now, and need not ask them. Raises `CommandFailed`, or `GoldspawnError` for a tree without
     a known manager.
     """
     if names:
-        _manager(tree, "profile.packages")(tree, log, slowness, logins).install(names, pool)
+        _manager(tree, "profile.packages")(tree, log, slowness, logins).install(names, pool, current=current)
 
 
 def pending(tree: Path, *, log: BuildLog, slowness: float, logins: Path | None = None) -> list[Update]:
