@@ -325,13 +325,13 @@ def test_no_room_for_artifacts_fails_the_snapshot_only(red: Run, tmp_path: Path)
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20M", "tmpfs", str(folder)], check=True)
     try:
-        ended = red.sessions.run("--image=whole", "--reverify", f"--artifacts={folder}")
+        ended = red.sessions.run("--image=whole", f"--artifacts={folder}")
         left = sorted(path.name for path in folder.iterdir())
     finally:
         subprocess.run(["umount", str(folder)], check=True)
     assert ended.status == 1
     assert ended.outcomes("FAILED") == ["snapshot"], ended.output
-    assert ended.outcomes("PASSED") == [*STAGES[:-2], "test_it_runs", STAGES[-2]]
+    assert {"boot", "test_it_runs", "machinectl_poweroff"} <= set(ended.outcomes("REUSED"))
     assert f"no room in {folder}: " in ended.output
     assert "are needed" in ended.output
     assert "hint: make room and run again" in ended.output

@@ -39,7 +39,7 @@ def sealed(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Ite
         with workspace.fill_tree() as root:
             pool = Pool(folder / "pool")
             names = image.profile.packages
-            packages.install(root, names, pool=pool, log=build.log, slowness=bootstrapped.slowness)
+            packages.install(root, names, pool=pool, log=build.log, slowness=bootstrapped.slowness, current=True)
             apply(image, root, log=build.log, slowness=bootstrapped.slowness)
             (root / "var/cache/apt/archives/left.deb").touch()
             seal(root, log=build.log)
