@@ -115,9 +115,8 @@ class _Move:
     def _begun(self, stack: ExitStack) -> Callable[[], None]:
         report(Progress("appliance", "start", "begin"))
         try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="goldspawn-"))
             log = stack.enter_context(BuildLog(default_cache() / "appliance.log", self._show))
-            listener = channel.Listener(Path(folder) / "channel", self._handle)
+            listener = channel.Listener(self._handle)
             stack.callback(listener.close)
             guest = self._guest = stack.enter_context(appliance.running(self._shares(), log=log))
             process = stack.enter_context(self._session_inside(guest, listener.path))

@@ -4,9 +4,7 @@ picture of that."""
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,8 +35,7 @@ class Summary:
         self._display.start()
         show_with(self._display.update)
         if self._config.getoption("numprocesses", None):  # workers of pytest-xdist tell us over a channel
-            folder = tempfile.mkdtemp(prefix="goldspawn-")
-            self._listener = channel.Listener(Path(folder) / "channel", self._heard)
+            self._listener = channel.Listener(self._heard)
             os.environ[channel.ENVIRONMENT] = str(self._listener.path)
 
     def pytest_unconfigure(self) -> None:
@@ -47,7 +44,6 @@ class Summary:
         if self._listener is not None:
             os.environ.pop(channel.ENVIRONMENT, None)
             self._listener.close()
-            self._listener.path.parent.rmdir()
 
     def _heard(self, message: channel.Message) -> channel.Message | None:
         kind = message.pop("kind")
