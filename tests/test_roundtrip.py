@@ -77,8 +77,8 @@ def received(shipped: Shipped, tmp_path_factory: pytest.TempPathFactory) -> Iter
         run(["/bin/sh", "-ec", script], cwd=shipped.folder, timeout=600)
         yield shipped
     finally:
-        # A machine that has just stopped keeps its dataset busy for some seconds.
-        again = f"for try in 1 2 3 4 5 6 7 8 9; do zpool destroy -f {POOL} && exit; sleep 2; done; exit 1"
+        # A machine that has just stopped keeps its dataset busy: for seconds, on a busy guest for more than twenty.
+        again = f"for try in $(seq 60); do zpool destroy -f {POOL} && exit; sleep 2; done; exit 1"
         run(["sh", "-c", again], timeout=300)
 
 
