@@ -137,7 +137,7 @@ def test_all_pass_on_a_good_machine(bootstrapped: Place, sessions: Sessions) -> 
     sessions.image("good", GREEN)
     slow = [f"--deselect=good/image.toml::machinectl_{one}" for one in SLOW]
     # It asks for pending updates: one that came while these tests ran is not for its bootstrap to miss.
-    ended = sessions.run("--image=good", *slow, env={"GOLDSPAWN_MAX_AGE": "0"})
+    ended = sessions.run("--image=good", *slow, env={"GOLDSPAWN_MAX_AGE": "0"}, limit=1500)
     assert {key: ended.outcome(f"check_{key}") for key in KEYS} == dict.fromkeys(KEYS, "PASSED"), ended.output
     assert ended.status == 0
 
