@@ -8,31 +8,21 @@ of what is said.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 import socket
-import stat
-import tempfile
 import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import GoldspawnError
+from pipeline.scratch import scratch_for_one
 
 ENVIRONMENT = "GOLDSPAWN_CHANNEL"
 """The environment variable that holds the socket's path."""
 
 INSIDE = "GOLDSPAWN_INSIDE"
 """Set in a session that runs inside the appliance: the folder that it shares with the outer machine."""
-
-_PREFIX = "goldspawn-channel-"
-
-_YOUNG = 60.0
-"""Seconds within which a folder may not be locked yet by who has just made it."""
 
 Message = dict[str, Any]
 Handler = Callable[[Message], Message | None]
@@ -71,15 +61,12 @@ class Listener:
     """The owner's end: calls `handler` with each message, in a thread for each line.
 
     What the handler returns is the answer to `ask`; a `GoldspawnError` that it raises travels to who asked. `path` is
-    the socket, in a temporary folder of its own; those of owners that were killed are cleared.
+    the socket, in a folder of its own that is cleared by the next owner if this one is killed.
     """
 
     def __init__(self, handler: Handler) -> None:
-        _clear()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.path = self._folder / "channel"
+        self._closing = contextlib.ExitStack()
+        self.path = self._closing.enter_context(scratch_for_one()) / "channel"
         self._handler = handler
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(self.path))
@@ -88,8 +75,7 @@ class Listener:
 
     def close(self) -> None:
         self._socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
+        self._closing.close()
 
     def _accept(self) -> None:
         while True:
@@ -109,21 +95,6 @@ class Listener:
                     answer = {"error": error.message, "hint": error.hint}
                 if wants_answer:
                     line.send(answer)
-
-
-def _clear() -> None:
-    """Removes this user's folders whose owner is gone."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is locked by its owner, or another has just cleared it
-            told = left.lstat()
-            if told.st_uid != os.geteuid() or not stat.S_ISDIR(told.st_mode) or time.time() - told.st_mtime < _YOUNG:
-                continue
-            folder = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left)
-            finally:
-                os.close(folder)
 
 
 class _Line:

@@ -131,7 +131,7 @@ def profile(build: Build, workspace: Workspace) -> None:
 
 def _install(build: Build, tree: Path) -> None:
     if build.image.bootstrap.whole:
-        # The bootstrap below this is of what the repositories have: it was made now, or looked at when this began.
+        # The lists that the bootstrap left are of what the repositories have, or as old as the user's --frozen allows.
         world = build.image.bootstrap.world(tree)
         packages.install(
             tree, build.image.profile.packages, pool=Pool(build.wishes.packages), log=build.log,

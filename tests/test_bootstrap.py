@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from pipeline import bootstrap
+from pipeline.bootstrap.apart import apart, pack
 from pipeline.bootstrap.debian import Repository, hint, repository_files
-from pipeline.bootstrap.scratch import apart, pack, scratch
 from pipeline.command import SILENT, BuildLog
 from pipeline.errors import CommandFailed, GoldspawnError, InputError, PlaceError
 from pipeline.image import Image, load
+from pipeline.scratch import scratch
 
 REPOSITORY = Path(__file__).parent.parent
 SUITE = "trixie"
@@ -333,7 +334,8 @@ def test_a_failed_build_leaves_nothing_and_the_old_tar_as_it_was(tmp_path: Path)
 KILLED = """
 import sys, time
 from pathlib import Path
-from pipeline.bootstrap.scratch import apart, scratch
+from pipeline.bootstrap.apart import apart
+from pipeline.scratch import scratch
 from pipeline.command import BuildLog, run
 class Log(BuildLog):
     def command(self, argv): pass

@@ -1,4 +1,4 @@
-"""The clock jumps while a machine is verified: a month ahead, two months back, and home again.
+"""The clock jumps while a machine is verified: a month ahead, two months back, and ahead again.
 
 It is the kernel's, and so that of every machine on it: these sessions have an appliance of their own.
 """

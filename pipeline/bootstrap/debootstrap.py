@@ -14,9 +14,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.bootstrap.apart import apart, pack
 from pipeline.bootstrap.debian import BOUNDED, MACHINE, DebianSettings, explained, repository_files
 from pipeline.bootstrap.method import STRICT, Method, register
-from pipeline.bootstrap.scratch import apart, pack
 from pipeline.command import BuildLog, run
 from pipeline.errors import PlaceError
 

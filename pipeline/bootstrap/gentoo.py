@@ -17,12 +17,12 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from pipeline.bootstrap.method import STRICT, Method, Settings, register
-from pipeline.bootstrap.scratch import scratch
 from pipeline.bootstrap.source import Place, Sha256, Tarball, plain
 from pipeline.bootstrap.values import Count, File, Folder, Packages, Text, Uri, matching, unique
 from pipeline.command import BuildLog
 from pipeline.portage import configuration
 from pipeline.reuse.world import Source
+from pipeline.scratch import scratch
 
 RepositoryName = Annotated[Text, matching(r"[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of an ebuild repository")]
 ProfileName = Annotated[

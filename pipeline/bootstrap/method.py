@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from pipeline.bootstrap.scratch import scratch
 from pipeline.command import BuildLog
 from pipeline.errors import InputError, PlaceError
 from pipeline.reuse.world import Source
+from pipeline.scratch import scratch
 
 STRICT = ConfigDict(extra="forbid", defer_build=True)
 """How every dataclass of image.toml is validated: a key that is not known is an error."""

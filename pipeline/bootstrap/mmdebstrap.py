@@ -10,10 +10,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.bootstrap.apart import apart, pack
 from pipeline.bootstrap.debian import BOUNDED, DebianSettings, explained, repository_files
 from pipeline.bootstrap.method import STRICT, Method, register
-from pipeline.bootstrap.scratch import apart, pack, scratch_for_all
 from pipeline.command import BuildLog, run
+from pipeline.scratch import scratch_for_all
 
 _LEFT = ("apt/apt.conf.d/99mmdebstrap", "dpkg/dpkg.cfg.d/99mmdebstrap", "hostname", "resolv.conf")
 """Files below /etc that are the building host's affair."""

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.appliance import namespace
+from pipeline.bootstrap.apart import pack
 from pipeline.bootstrap.gentoo import Gentoo
-from pipeline.bootstrap.scratch import pack, scratch
 from pipeline.command import BuildLog, run
 from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.gentoo.builder import BuilderRoot
@@ -24,6 +24,7 @@ from pipeline.gentoo.enter import chroot
 from pipeline.gentoo.merge import as_mark, merge_sets
 from pipeline.gentoo.store import Store
 from pipeline.image import Image, load
+from pipeline.scratch import scratch
 from pipeline.tarball import BOOTSTRAP, BUILDER, MERGED, make, register, unpack
 
 _LIMIT = 7 * 24 * 3600.0

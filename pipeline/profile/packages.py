@@ -28,8 +28,7 @@ def install(
     """Installs packages by name; those in `pool` are not fetched, and those that are, are kept there.
 
     `logins` is a folder with files of apt_auth.conf(5). `current` says that the tree knows what its repositories have
-    now, and need not ask them. Raises `CommandFailed`, or `GoldspawnError` for a tree without
-    a known manager.
+    now, and need not ask them. Raises `CommandFailed`, or `GoldspawnError` for a tree without a known manager.
     """
     if names:
         _manager(tree, "profile.packages")(tree, log, slowness, logins).install(names, pool, current=current)

@@ -2,7 +2,7 @@
 
 A process that was killed cannot clean up. The lock on its folder went with it, and whoever works there next finds
 the folder unlocked and removes it. Nothing is mounted in it by then: what we run has mounts of its own, which end
-with the process (see `apart`).
+with the process (see `pipeline.bootstrap.apart`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.command import BuildLog, output, run
+from pipeline.command import output
 
 _YOUNG = 60.0
 """Seconds for which a folder without a lock is taken for one that is just being made."""
 _PREFIX = ".goldspawn-"
 _SUFFIX = ".tmp"
+
+_PASSABLE = 0o711
+"""The mode of a folder through which other users go: apt's _apt for one."""
 
 
 @contextlib.contextmanager
@@ -32,7 +35,7 @@ def scratch(beside: Path) -> Iterator[Path]:
     """
     folder = beside.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked_folder(folder) as made:
+    with _locked_folder(folder, _PASSABLE) as made:
         yield made
 
 
@@ -42,16 +45,23 @@ def scratch_for_all() -> Iterator[Path]:
 
     A plain user's own folders are often closed to those ids.
     """
-    with _locked_folder(Path(tempfile.gettempdir())) as made:
+    with _locked_folder(Path(tempfile.gettempdir()), _PASSABLE) as made:
         yield made
 
 
 @contextlib.contextmanager
-def _locked_folder(parent: Path) -> Iterator[Path]:
+def scratch_for_one() -> Iterator[Path]:
+    """A new folder among the temporary files, closed to all other users."""
+    with _locked_folder(Path(tempfile.gettempdir()), 0o700) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _locked_folder(parent: Path, mode: int) -> Iterator[Path]:
     _clear(parent)
     made = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=parent))
     try:
-        made.chmod(0o711)  # apt's user _apt goes through it
+        made.chmod(mode)
         with (made / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield made
@@ -90,23 +100,3 @@ def _remove(folder: Path) -> None:
 def _has_mounts(folder: Path) -> bool:
     below = f"{folder}/"
     return any(line.split()[4].startswith(below) for line in Path("/proc/self/mountinfo").read_text().splitlines())
-
-
-def apart(argv: Sequence[str]) -> list[str]:
-    """A command that is killed with all its children when we are, and whose mounts are its own.
-
-    As root it gets namespaces for mounts and processes. A plain user's tool makes its own.
-    """
-    killed = ["setpriv", "--pdeathsig=KILL"]
-    if os.geteuid() == 0:
-        killed += ["unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    return [*killed, *argv]
-
-
-def pack(tree: Path, tar: Path, *, log: BuildLog, timeout: float) -> None:
-    """Writes a tree as a tar with everything that a file has: owners as numbers, attributes, ACLs, capabilities."""
-    argv = ["tar", "--create", f"--file={tar}", f"--directory={tree}", "--sort=name", "--numeric-owner",
-            "--format=posix", "--pax-option=delete=atime,delete=ctime",
-            "--xattrs", "--xattrs-include=*", "--xattrs-exclude=system.*", "--acls",
-            "--one-file-system", "."]  # fmt: skip
-    run(argv, log=log, timeout=timeout)
