@@ -22,7 +22,8 @@ from pipeline.errors import CommandFailed, GoldspawnError
 _OWN = 43200.0
 """Seconds for which what the builder's own configuration names is not synced again (Gentoo asks for once a day)."""
 
-_STAMP = ".goldspawn-synced"
+STAMP = ".goldspawn-synced"
+"""In a repository that was synced: when, by its time."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class Syncing:
         return folder
 
     def _fresh(self, folder: Path, *, declared: bool) -> bool:
-        stamp = folder / _STAMP
+        stamp = folder / STAMP
         # Whether a declared one has changed was looked at; to ask for the whole Gentoo tree costs minutes.
         age = self.max_age if declared or self.max_age < 0 else max(self.max_age, _OWN)
         return stamp.exists() and 0 <= time.time() - stamp.stat().st_mtime < age  # one of the future tells nothing
 
     def _bring_commit(self, folder: Path, commit: str) -> None:
-        synced = (folder / _STAMP).exists()  # else what is there may be what was refused
+        synced = (folder / STAMP).exists()  # else what is there may be what was refused
         if synced and self._git(folder, "rev-parse", "HEAD", check=False).stdout.strip() == commit:
             return
         if not synced or not self._has(folder, commit):
@@ -83,7 +84,7 @@ class Syncing:
             raise
         if not (folder / "profiles").is_dir():
             raise GoldspawnError(f"repository {folder.name} cannot be synced: what came is no ebuild repository")
-        (folder / _STAMP).touch()
+        (folder / STAMP).touch()
 
     def _git(self, folder: Path, *arguments: str, check: bool = True) -> Result:
         where = self.location(folder)

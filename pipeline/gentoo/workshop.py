@@ -85,8 +85,6 @@ def options(settings: Gentoo) -> tuple[str, ...]:
 def environment(settings: Gentoo) -> dict[str, str]:
     """What emerge gets said in its environment; FEATURES there is added to that of make.conf."""
     features = ["buildpkg", "binpkg-multi-instance", *(["getbinpkg"] if settings.binhosts else [])]
-    # What it is doing, said in a file: since Portage 3.0.82. Older ones are not to warn of it at every call.
-    features += ["observability", "-unknown-features-warn"]
     return {
         "FEATURES": " ".join(features),
         "MAKEOPTS": settings.make_conf.get("MAKEOPTS", f"-j{_jobs()} -l{_cores()}"),

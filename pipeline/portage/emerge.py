@@ -10,7 +10,6 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +24,9 @@ CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 
 JSON_SINCE = (3, 0, 83)
 """The first Portage with `--circular-deps-report=json`; older ones end with status 2 for it."""
+
+OBSERVABLE_SINCE = (3, 0, 82)
+"""The first Portage with FEATURES="observability" (see `pipeline.portage.status`); older ones warn of it."""
 
 _OURS = ("ROOT", "SYSROOT", "PORTAGE_CONFIGROOT", "EPREFIX")
 """What is said of the target in the environment must not be said of the builder. `EPREFIX=` is what the Portage of
@@ -76,6 +78,8 @@ class Emerge:
     log: BuildLog = SILENT
     slowness: float = 1.0
     limit: float = 24 * 3600.0
+    _versions: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    """By folder of programs: asked once, for all that `dataclasses.replace` makes of this one."""
 
     @classmethod
     def of_command(cls, words: Sequence[str], root: str, seen: Path | None = None, **more: Any) -> Emerge:
@@ -122,9 +126,14 @@ class Emerge:
         """One of the roots as we see it."""
         return self.seen if root == "target" or self.own else self.builder
 
-    @cached_property
+    @property
     def version(self) -> tuple[int, ...]:
         """Portage's version, (3, 0, 83) for example. Raises `GoldspawnError` where there is no emerge."""
+        if self.programs not in self._versions:
+            self._versions[self.programs] = self._ask_version()
+        return self._versions[self.programs]
+
+    def _ask_version(self) -> tuple[int, ...]:
         argv = self.argv("emerge", "--version")
         try:
             told = output(argv, log=self.log, timeout=60 * self.slowness, check=False)
@@ -143,8 +152,15 @@ class Emerge:
         return output(argv, log=self.log, timeout=1800 * self.slowness, check=False)
 
     def merge(self, *arguments: str, at: Root = "target", env: Mapping[str, str] | None = None) -> None:
-        """Runs emerge, its output into the log line by line. Raises `CommandFailed`, with what its text means."""
+        """Runs emerge, its output into the log line by line. Raises `CommandFailed`, with what its text means.
+
+        Where it can, emerge says in a file what it is at: `pipeline.portage.status` reads it.
+        """
         listening = _Listening(self.log)
+        env = dict(env or {})
+        if self.version >= OBSERVABLE_SINCE:
+            features = env.get("FEATURES", self.environment.get("FEATURES", ""))
+            env["FEATURES"] = f"observability {features}".rstrip()
         argv = self.emerge(*arguments, at=at, env=env)
         try:
             run(argv, log=listening, timeout=self.limit * self.slowness)
@@ -184,6 +200,10 @@ class Emerge:
         found = {} if self.own else {"PORTAGE_CONFIGROOT": self.config_root or self.root}
         argv = self.argv("portageq", "envvar", name, env=found)
         return output(argv, log=self.log, timeout=120 * self.slowness).stdout.strip()
+
+    def of_same_portage(self, other: Emerge) -> Emerge:
+        """The same, with the Portage of another: that is not asked for its version again."""
+        return replace(self, _versions=other._versions)
 
     def logging(self, log: BuildLog) -> Emerge:
         """The same with another log."""

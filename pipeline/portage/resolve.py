@@ -242,8 +242,9 @@ class _Work:
             trial = self.options.trial if step.method == "nodeps" else None
             if trial is not None:
                 with trial.copy(step.package.root) as copy:
-                    copy.merge(*FROM_SOURCE, "--nodeps", "--buildpkg=y", *_atoms(step), at=step.package.root,
-                               env=trial.environment(self.emerge))  # fmt: skip
+                    there = copy.of_same_portage(self.emerge)
+                    there.merge(*FROM_SOURCE, "--nodeps", "--buildpkg=y", *_atoms(step), at=step.package.root,
+                                env=trial.environment(self.emerge))  # fmt: skip
             if step.incomplete:
                 self.unfinished[step.package.root].add(step.packages, now=begun)
                 self.spoilt |= spoilt_by(step, graph)

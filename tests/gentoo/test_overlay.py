@@ -17,6 +17,7 @@ import pytest
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError
 from pipeline.gentoo.folders import make_merged
+from pipeline.gentoo.repositories import STAMP
 from pipeline.image import load
 from tests.gentoo import builder, repository
 
@@ -120,6 +121,21 @@ def test_an_overlay_is_synced_and_pinned_to_its_commit(remote: Remote, made: Pat
 def test_without_a_commit_the_newest_is_taken(remote: Remote, made: Path, tars: Path, tmp_path: Path) -> None:
     with pytest.raises(GoldspawnError, match='"local:host/gentoo1": repository local has no such profile'):
         merge(tmp_path, made, tars, f'git = "{remote.uri}"')
+
+
+def test_it_is_synced_again_if_its_stamp_is_old_or_of_the_future(
+    remote: Remote, made: Path, tars: Path, tmp_path: Path
+) -> None:
+    """A clock that was ahead must not keep everybody from updates until that day."""
+    synced = []
+    for age in (None, 0.0, 90000.0, -90000.0):
+        if age is not None:
+            stamp = tars.parent / "portage/repos/local" / STAMP
+            os.utime(stamp, (time.time() - age,) * 2)
+        with pytest.raises(GoldspawnError, match="repository local has no such profile"):
+            merge(tmp_path, made, tars, f'git = "{remote.uri}"')
+        synced.append((tmp_path / "log").read_text().count("emaint sync --repo local"))
+    assert synced == [1, 1, 2, 3]
 
 
 def test_a_remote_that_is_gone_is_told(made: Path, tars: Path, tmp_path: Path) -> None:

@@ -29,14 +29,25 @@ def progress(world: World, features: str) -> list[str]:
 
 
 def test_portage_itself_says_which_phase_and_for_how_long(world: World) -> None:
-    lines = progress(world, "observability")
+    lines = progress(world, "")
     assert lines[0] == "1 of 3, app-misc/quick-1"
     told = r"2 of 3, app-misc/(one|two)-1 compile, 0:0\d, 2 jobs, about \d+ s left"
     assert any(re.fullmatch(told, line) for line in lines), lines
 
 
 def test_without_that_the_lines_of_emerge_tell(world: World) -> None:
-    lines = progress(world, "")
+    lines = progress(world, "-observability")
     told = r"2 of 3, app-misc/(one|two)-1, 0:0\d, 2 jobs, about \d+ s left"
     assert any(re.fullmatch(told, line) for line in lines), lines
     assert not any("compile" in line for line in lines)
+
+
+def test_a_feature_that_there_is_not_is_still_warned_of(world: World) -> None:
+    """A typo of the user's must not go unseen because of a word that we add for some versions of Portage."""
+    world.ebuild("app-misc/one")
+    file = world.target / "etc/portage/make.conf"
+    file.write_text(file.read_text().replace('FEATURES="', 'FEATURES="paralel-install ', 1))
+    world.emerge().merge("app-misc/one")
+    warnings = [line for line in world.lines if "FEATURES variable contains unknown value(s)" in line]
+    assert warnings
+    assert all("paralel-install" in line and "observability" not in line for line in warnings)
