@@ -57,9 +57,15 @@ class Machine:
     @property
     def state(self) -> Path:
         """Where the saved state of such a machine lies."""
-        inputs = (version(), *self.accelerator.arguments, self.accelerator.host, self.memory_mib, self.cpus, _APPEND)
+        inputs = (
+            version(), *self.accelerator.arguments, self.accelerator.host, self.memory_mib, self.cpus, self._parameters
+        )  # fmt: skip
         digest = hashlib.sha256(repr((inputs, _MACHINE)).encode()).hexdigest()[:12]
         return self.folder / f"state-{digest}"
+
+    @property
+    def _parameters(self) -> str:
+        return f"{_APPEND} {self.accelerator.parameters}".rstrip()
 
     def argv(self, *, memory: int, control: int, console: Path, incoming: bool) -> list[str]:
         """The command line; `memory` and `control` are file descriptors that QEMU inherits."""
@@ -67,7 +73,7 @@ class Machine:
         return [
             QEMU, "-name", "goldspawn-appliance", "-machine", "q35,memory-backend=mem", "-object", backend,
             *self.accelerator.arguments, "-smp", str(self.cpus), "-m", str(self.memory_mib),
-            "-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd"), "-append", _APPEND,
+            "-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd"), "-append", self._parameters,
             "-drive", f"if=none,id=root,format=raw,readonly=on,file={self.folder / 'root.erofs'}",
             "-netdev", "user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:0-:22", *_MACHINE,
             "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",
