@@ -133,9 +133,25 @@ def test_two_images_of_one_name_are_both_named(sessions: Any, run: Run, tmp_path
     other = tmp_path / "other" / "small1"
     other.mkdir(parents=True)
     (other / "image.toml").touch()
-    ended = run(f"--images={tmp_path}/other")
-    assert ended.status == 4
-    assert f'two images are called "small1": {one}/image.toml and {other}/image.toml' in ended.output
+    for chosen in ([], ["--image=small1"]):
+        ended = run(f"--images={tmp_path}/other", *chosen)
+        assert ended.status == 4
+        assert f'two images are called "small1": {one}/image.toml and {other}/image.toml' in ended.output
+
+
+def test_with_image_only_what_is_its_own_is_collected(sessions: Any, run: Run, tmp_path: Path) -> None:
+    """Not even imported: `--image web1` is for who wants that machine, and soon."""
+    sessions.image("small1")
+    (sessions.images / "other").mkdir()
+    for place in ("test_wrong.py", "other/test_wrong.py", "other/conftest.py"):
+        (sessions.images / place).write_text("raise AssertionError('imported')\n")
+    assert run("--collect-only").status != 0
+    for more in ([], [str(sessions.images / "small1/image.toml")], [f"{sessions.images}/small1/image.toml::boot"]):
+        ended = run("--collect-only", "-qq", "--image=small1", *more)
+        assert ended.status == 0, ended.output
+        assert [line for line in ended.output.splitlines() if "::" in line] == [
+            f"small1/image.toml::{check}" for check in STAGES
+        ]
 
 
 def test_mistakes_in_pyproject_are_named_with_file_and_key_all_at_once(sessions: Any, run: Run) -> None:

@@ -73,7 +73,8 @@ class Machine:
         return [
             QEMU, "-name", "goldspawn-appliance", "-machine", "q35,memory-backend=mem", "-object", backend,
             *self.accelerator.arguments, "-smp", str(self.cpus), "-m", str(self.memory_mib),
-            "-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd"), "-append", self._parameters,
+            "-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd"),
+            "-append", self._parameters,
             "-drive", f"if=none,id=root,format=raw,readonly=on,file={self.folder / 'root.erofs'}",
             "-netdev", "user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:0-:22", *_MACHINE,
             "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",

@@ -62,6 +62,14 @@ class ImagesMixin:
             given = config.args if config.args_source is config.ArgsSource.ARGS else []
             config.args = [*given, *map(str, folders)]
 
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        """With `--image`, nothing else is looked at: to import all tests takes longer than to find one image."""
+        if not settings(config).names:
+            return None
+        kept = _named(config)
+        here = any(collection_path == one or collection_path in one.parents for one in kept)
+        return None if here or any(one in collection_path.parents for one in kept) else True
+
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         if file_path.name != FILE:
             return None
@@ -159,12 +167,30 @@ def needs_place(item: pytest.Item) -> bool:
 def all_images(config: pytest.Config) -> dict[str, Path]:
     """The images below the folders that this session collects: name and folder."""
     found: dict[str, Path] = {}
+    for folder in _image_folders(config):
+        found.setdefault(folder.name, folder)
+    return found
+
+
+def _image_folders(config: pytest.Config) -> Iterator[Path]:
     for argument in config.args:
         root = Path(str(argument).split("::")[0])
         base = root if root.is_absolute() else config.invocation_params.dir / root
+        if base.is_file() and (folder := image_folder(base)) is not None:
+            yield folder
         for file in sorted(base.rglob(FILE)):
-            found.setdefault(file.parent.name, file.parent)
-    return found
+            yield file.parent
+
+
+_NAMED = pytest.StashKey[list[Path]]()
+
+
+def _named(config: pytest.Config) -> list[Path]:
+    """The folders of the images that `--image` names."""
+    if _NAMED not in config.stash:
+        names = settings(config).names
+        config.stash[_NAMED] = [folder for folder in _image_folders(config) if folder.name in names]
+    return config.stash[_NAMED]
 
 
 def _order(items: list[pytest.Item]) -> Any:

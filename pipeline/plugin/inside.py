@@ -36,6 +36,7 @@ class Inside:
         self._selected: dict[str, str] = json.loads(Path(os.environ[SELECTION]).read_text())
         self._files = set(self._selected.values())
         self._images = {folder for file in self._files if (folder := image_folder(Path(file))) is not None}
+        self._folders = {folder for file in self._files for folder in Path(file).parents}
         for option, value in _OUTSIDE.items():
             if hasattr(config.option, option):
                 setattr(config.option, option, value)
@@ -52,11 +53,11 @@ class Inside:
             config.pluginmanager.unregister(terminal)
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Leaves files alone that have nothing to run here; an image is taken whole, so that its verdict is."""
+        """Leaves alone what has nothing to run here; an image is taken whole, so that its verdict is."""
         return True if self._has_nothing(collection_path) else None
 
     def _has_nothing(self, path: Path) -> bool:
-        if path.is_dir() or str(path) in self._files:
+        if str(path) in self._files or path in self._folders:
             return False
         return image_folder(path) not in self._images
 
