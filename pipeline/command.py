@@ -157,6 +157,7 @@ def output(
     """
     log.command(argv)
     path = str(log.path) if log.path is not None else None
+    started = time.monotonic()
     try:
         done = subprocess.run(
             argv, input=input, capture_output=True, text=True, errors="replace", timeout=timeout,
@@ -166,6 +167,7 @@ def output(
         raise _missing(argv) from error
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(argv, None, "", log=path, limit=timeout, hint=hint) from error
+    log.took(time.monotonic() - started)
     if check and done.returncode != 0:
         tail = masked("\n".join((done.stderr or done.stdout).splitlines()[-TAIL_LINES:]))
         raise CommandFailed(argv, done.returncode, tail, log=path, hint=hint)

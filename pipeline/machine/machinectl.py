@@ -15,6 +15,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_d
 
 from pipeline.command import output
 from pipeline.errors import CheckFailed
+from pipeline.interrupts import held
 from pipeline.machine.unit import Machine, leader
 
 
@@ -160,9 +161,15 @@ class _Terminal:
     def __enter__(self) -> _Terminal:
         self._machine.log.command(self._argv)
         limit = 20 * self._machine.slowness
-        self._child = pexpect.spawn(
-            self._argv[0], self._argv[1:], timeout=limit, encoding="utf-8", codec_errors="replace", dimensions=(24, 200)
-        )
+        try:
+            with held():  # it forks with os.forkpty()
+                self._child = pexpect.spawn(
+                    self._argv[0], self._argv[1:], timeout=limit, encoding="utf-8", codec_errors="replace",
+                    dimensions=(24, 200),
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            self._child.close(force=True)
+            raise
         self._child.delaybeforesend = None
         return self
 
