@@ -40,6 +40,7 @@ limits = { core = "0", msgqueue = "4096:8192" }
 cpu_affinity = [0]
 resolv_conf = "copy-host"
 timezone = "copy"
+suppress_sync = true
 
 [nspawn.files]
 bind = ["/usr/share/zoneinfo:/srv/bound"]
@@ -57,6 +58,7 @@ virtual_ethernet_extra = ["ve-more:more"]
 memory_high = "1G"
 memory_swap_max = "0"
 cpu_weight = 77
+io_weight = 55
 device_allow = ["/dev/fuse rwm"]
 """
 )
@@ -82,7 +84,7 @@ def control(file):
 
 @pytest.mark.parametrize(("file", "value"), [
     ("memory.max", str(256 << 20)), ("memory.high", str(1 << 30)), ("memory.swap.max", "0"),
-    ("pids.max", "200"), ("cpu.max", "190000 100000"), ("cpu.weight", "77"),
+    ("pids.max", "200"), ("cpu.max", "190000 100000"), ("cpu.weight", "77"), ("io.weight", "default 55"),
 ])
 def test_resources(file, value, machine):
     assert control(file) == value
@@ -115,6 +117,11 @@ def test_personality_and_system_calls(machine):
     assert machine.check_output("uname -m") == "x86_64"
     # 27 is mincore(2) of x86-64; 1 is EPERM, else it would be ENOMEM for an address like this.
     assert machine.check_output("perl -e 'syscall(27, 4096, 4096, 0); print $!+0'") == "1"
+
+
+def test_nothing_is_forced_to_the_disk(machine):
+    # 74 is fsync(2) of x86-64: not even asked whether there is such a file.
+    assert machine.check_output("perl -e 'print syscall(74, 9999)'") == "0"
 
 
 @pytest.mark.parametrize(("name", "values"), [
@@ -260,6 +267,9 @@ bind_user = ["gs-guest"]
 
 [nspawn.network]
 zone = "lan"
+
+[service]
+ip_address_deny = ["192.168.7.8"]
 """
 )
 
@@ -294,6 +304,16 @@ def test_a_machine_with_fixed_addresses_is_reached_from_its_own_net(network, pee
     for address in ("192.168.7.20", "fd00:7::20"):
         neighbour.run_expect([0], f"ping -c 1 -W 20 {address}")
         assert peer.run(f"ping -c 1 -W 2 {address}").rc != 0
+
+def test_an_address_to_which_it_may_not_speak(machine):
+    said = [
+        machine.check_output(
+            "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Proto => q(udp), PeerAddr => shift);"
+            f" print $s->send(q(x)) ? q(sent) : $!' 192.168.7.{last}:9"
+        )
+        for last in (8, 9)
+    ]
+    assert said == ["Operation not permitted", "sent"]
 """
 
 
