@@ -6,6 +6,9 @@ been started.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,19 +142,29 @@ def test_two_images_of_one_name_are_both_named(sessions: Any, run: Run, tmp_path
         assert f'two images are called "small1": {one}/image.toml and {other}/image.toml' in ended.output
 
 
-def test_with_image_only_what_is_its_own_is_collected(sessions: Any, run: Run, tmp_path: Path) -> None:
+def test_with_image_only_what_is_its_own_is_collected(sessions: Any, run: Run) -> None:
     """Not even imported: `--image web1` is for who wants that machine, and soon."""
     sessions.image("small1")
     (sessions.images / "other").mkdir()
     for place in ("test_wrong.py", "other/test_wrong.py", "other/conftest.py"):
         (sessions.images / place).write_text("raise AssertionError('imported')\n")
     assert run("--collect-only").status != 0
-    for more in ([], [str(sessions.images / "small1/image.toml")], [f"{sessions.images}/small1/image.toml::boot"]):
+    folder = str(sessions.images)
+    for more in ([], [f"{folder}/small1/image.toml"], [f"{folder}/small1/image.toml::boot"]):
         ended = run("--collect-only", "-qq", "--image=small1", *more)
         assert ended.status == 0, ended.output
         assert [line for line in ended.output.splitlines() if "::" in line] == [
             f"small1/image.toml::{check}" for check in STAGES
         ]
+
+
+def test_image_is_found_by_a_path_that_leads_upwards() -> None:
+    argv = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--image=base1", "../tests/images"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("GOLDSPAWN_", "PYTEST_"))}
+    docs = Path(__file__).parents[1] / "docs"
+    done = subprocess.run(argv, cwd=docs, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "base1/image.toml::boot" in done.stdout
 
 
 def test_mistakes_in_pyproject_are_named_with_file_and_key_all_at_once(sessions: Any, run: Run) -> None:

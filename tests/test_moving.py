@@ -80,7 +80,7 @@ def test_local_tests_start_no_appliance(folder: Path, environment: dict[str, str
 
 def test_a_mixed_session_reads_as_one(folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
-    done = session(folder, environment, "-v", f"--junitxml={report}")
+    done = session(folder, environment, f"../{folder.name}", "-v", f"--junitxml={report}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "goldspawn: where: appliance" in done.stdout
     for name, word in (("here", "PASSED"), ("there", "PASSED"), ("wrong", "FAILED"), ("skipped", "SKIPPED")):

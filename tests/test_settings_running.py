@@ -305,6 +305,7 @@ def test_a_machine_with_fixed_addresses_is_reached_from_its_own_net(network, pee
         neighbour.run_expect([0], f"ping -c 1 -W 20 {address}")
         assert peer.run(f"ping -c 1 -W 2 {address}").rc != 0
 
+
 def test_an_address_to_which_it_may_not_speak(machine):
     said = [
         machine.check_output(

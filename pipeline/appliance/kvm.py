@@ -29,9 +29,9 @@ _PLAIN_SHA = "~0x1000020000000000:~0x20"
 emulated vectors (SHA-256 of 40 MB: 0.9 to 1.7 s, and 3.2 to 3.4). The bits are those of OPENSSL_ia32cap(3)."""
 
 _SAME_ADDRESSES = "norandmaps rcupdate.rcu_expedited=1"
-"""QEMU before 8.0 keeps translated code by its virtual address: with each process at addresses of its own, all of it is
-translated again for each (300 forks with exec: 7.5 to 9.3 s, and 1.6 to 2.7 s without; systemd-run 0.38 and 0.21 s).
-And what waits for all processors, as mounts do, waits less long (20 tmpfs, 0.87 and 0.58 s)."""
+"""Under TCG of QEMU 7.2 it costs much to give each process addresses of its own (why was not looked into): 300 forks
+with exec took 7.4 to 9.3 s so, and 1.6 to 3.1 with all at the same ones; systemd-run 0.38 to 0.56 s, and 0.19 to 0.34.
+And what waits for all processors, as mounts do, waits less long (20 tmpfs, once each: 0.87 and 0.58 s)."""
 
 
 @dataclass(frozen=True)

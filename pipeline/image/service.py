@@ -61,7 +61,7 @@ class Service:
     ] = ()
     ip_address_allow: Annotated[
         tuple[Address, ...], Directive("IPAddressAllow"), unique("address"),
-        Field(description="Addresses to which its unit may speak; matters with the host's network only."),
+        Field(description="Addresses to which its unit may speak, whatever `ip_address_deny` says."),
     ] = ()  # fmt: skip
     ip_address_deny: Annotated[
         tuple[Address, ...], Directive("IPAddressDeny"), unique("address"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pexpect
@@ -68,7 +70,7 @@ def _pretty_name(machine: Machine) -> str:
 
 def shell(machine: Machine) -> None:
     """Asserts that `machinectl shell` gives a shell of root on a terminal that obeys, and ends when told to."""
-    with _Terminal(machine, ["shell", machine.name, "/bin/sh"]) as terminal:
+    with _terminal(machine, "shell", machine.name, "/bin/sh") as terminal:
         terminal.expect(r"[#$] ", "no prompt came")
         terminal.send("PS1=; stty -echo; echo tty=$(tty) uid=$(id -u) sum=$((40 + 2))")
         terminal.expect(r"tty=/dev/\S+ uid=0 sum=42", "the shell did not answer as root on a terminal")
@@ -78,7 +80,7 @@ def shell(machine: Machine) -> None:
 
 def login(machine: Machine) -> None:
     """Asserts that `machinectl login` comes to a login prompt that asks for a name and then for a password."""
-    with _Terminal(machine, ["login", machine.name]) as terminal:
+    with _terminal(machine, "login", machine.name) as terminal:
         terminal.expect(r"login: ", "no login prompt came", hint="is container-getty@.service there, and login(1)?")
         terminal.send("nobody-of-this-name")
         terminal.expect(r"[Pp]assword: ", "no question for a password came")
@@ -151,30 +153,28 @@ def _until(limit: float) -> Retrying:
     )
 
 
+@contextmanager
+def _terminal(machine: Machine, *words: str) -> Iterator[_Terminal]:
+    """machinectl with these words, while the block runs."""
+    argv = ["machinectl", *words]
+    machine.log.command(argv)
+    with ExitStack() as stack:
+        with held():  # it forks with os.forkpty()
+            child = pexpect.spawn(
+                argv[0], argv[1:], timeout=20 * machine.slowness, encoding="utf-8", codec_errors="replace",
+                dimensions=(24, 200),
+            )  # fmt: skip
+            stack.callback(child.close, force=True)
+        child.delaybeforesend = None
+        yield _Terminal(argv, child)
+
+
 class _Terminal:
     """machinectl on a terminal of its own; every failure shows what the terminal had."""
 
-    def __init__(self, machine: Machine, argv: list[str]) -> None:
-        self._machine = machine
-        self._argv = ["machinectl", *argv]
-
-    def __enter__(self) -> _Terminal:
-        self._machine.log.command(self._argv)
-        limit = 20 * self._machine.slowness
-        try:
-            with held():  # it forks with os.forkpty()
-                self._child = pexpect.spawn(
-                    self._argv[0], self._argv[1:], timeout=limit, encoding="utf-8", codec_errors="replace",
-                    dimensions=(24, 200),
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            self._child.close(force=True)
-            raise
-        self._child.delaybeforesend = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.close(force=True)
+    def __init__(self, argv: list[str], child: pexpect.spawn[str]) -> None:
+        self._argv = argv
+        self._child = child
 
     def send(self, line: str) -> None:
         self._child.sendline(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -66,9 +67,8 @@ class ImagesMixin:
         """With `--image`, nothing else is looked at: to import all tests takes longer than to find one image."""
         if not settings(config).names:
             return None
-        kept = _named(config)
-        here = any(collection_path == one or collection_path in one.parents for one in kept)
-        return None if here or any(one in collection_path.parents for one in kept) else True
+        path = collection_path
+        return None if any(path.is_relative_to(one) or one.is_relative_to(path) for one in _named(config)) else True
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         if file_path.name != FILE:
@@ -174,12 +174,16 @@ def all_images(config: pytest.Config) -> dict[str, Path]:
 
 def _image_folders(config: pytest.Config) -> Iterator[Path]:
     for argument in config.args:
-        root = Path(str(argument).split("::")[0])
-        base = root if root.is_absolute() else config.invocation_params.dir / root
+        base = absolute(config, argument)
         if base.is_file() and (folder := image_folder(base)) is not None:
             yield folder
         for file in sorted(base.rglob(FILE)):
             yield file.parent
+
+
+def absolute(config: pytest.Config, argument: str) -> Path:
+    """The file or folder of an argument of the command line, as pytest writes it: without `..`, links as they are."""
+    return Path(os.path.abspath(config.invocation_params.dir / str(argument).split("::", 1)[0]))  # noqa: PTH100
 
 
 _NAMED = pytest.StashKey[list[Path]]()

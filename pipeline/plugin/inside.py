@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import channel
 from pipeline.errors import GoldspawnError
-from pipeline.plugin.collect import image_folder
+from pipeline.plugin.collect import absolute, image_folder
 
 SELECTION = "GOLDSPAWN_SELECTION"
 """The file that lists the tests to run, as a JSON object: their ids, and the files they are in."""
@@ -47,7 +47,7 @@ class Inside:
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         # A file that was named by hand is collected whatever `pytest_ignore_collect` says of it.
-        config.args = [arg for arg in config.args if not self._has_nothing(config.invocation_params.dir / _path(arg))]
+        config.args = [arg for arg in config.args if not self._has_nothing(absolute(config, arg))]
         terminal = config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None:
             config.pluginmanager.unregister(terminal)
@@ -111,8 +111,3 @@ def _obey() -> None:
         return
     if order.get("order") == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
-
-
-def _path(argument: str) -> str:
-    """The file or folder of what was given on the command line."""
-    return str(argument).split("::", 1)[0]

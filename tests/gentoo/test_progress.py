@@ -47,7 +47,12 @@ def test_a_feature_that_there_is_not_is_still_warned_of(world: World) -> None:
     world.ebuild("app-misc/one")
     file = world.target / "etc/portage/make.conf"
     file.write_text(file.read_text().replace('FEATURES="', 'FEATURES="paralel-install ', 1))
-    world.emerge().merge("app-misc/one")
+    emerge = world.emerge()
+    emerge.merge("app-misc/one")
+    emerge.logging(emerge.log).merge("app-misc/one")
+    assert sum(line.endswith("/emerge --version") for line in world.lines) == 1, (
+        "asked once, for all that is made of it"
+    )
     warnings = [line for line in world.lines if "FEATURES variable contains unknown value(s)" in line]
     assert warnings
     assert all("paralel-install" in line and "observability" not in line for line in warnings)
