@@ -1,24 +1,23 @@
 """Datasets, snapshots and clones. Knows nothing of images; streams are in `pipeline.lineage.sending`.
 
-What `libzfs_core` (pyzfs) can do goes through it; mounting, listing with the source of a property, and pools go
-through the `zfs` and `zpool` commands, here and nowhere else. Each act is logged as the command that would do it
-by hand. pyzfs is imported when the first dataset is touched: a machine without ZFS imports this module as well.
+What `libzfs_core` (pyzfs) can do goes through it; listing with the source of a property, and pools go through the `zfs`
+and `zpool` commands, here and nowhere else. Each act is logged as the command that would do it by hand.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential, wait_fixed
 
 from pipeline.command import SILENT, BuildLog, output, run
-from pipeline.errors import CommandFailed, GoldspawnError, PlaceError
+from pipeline.errors import CommandFailed, PlaceError
+from pipeline.zfs.library import ROOM, ZfsError, encoded, explained, lzc
+from pipeline.zfs.mounts import mounted
 
 PREFIX = "org.goldspawn:"
 """Prefix of our user properties (zfsprops(7): a module prefix with a colon)."""
@@ -28,17 +27,8 @@ MARKS = (
 )  # fmt: skip
 """All of our user properties, without the prefix."""
 
-FULL = ("No space left on device", "Disk quota exceeded")
-"""What commands print where there is no room (strerror(3) of ENOSPC and EDQUOT)."""
-
-ROOM = "there is no room left in the pool or in the dataset's quota"
-
 _GONE = "dataset does not exist"
 """What zfs(8) says of a dataset that is not there, or that went away while it walked the tree."""
-
-
-class ZfsError(GoldspawnError):
-    """An operation that ZFS refused; the message names the operation, the dataset and ZFS's own reason."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +80,12 @@ class Zfs:
         wanted = {**properties, **_prefixed(marks)}
         self.log.command(["zfs", "create", "-u", *_options(wanted), name])
         with explained("create", name):
-            lzc().lzc_create(name.encode(), props=_encoded(wanted))
+            lzc().lzc_create(name.encode(), props=encoded(wanted))
 
     def snapshot(self, name: str, *, marks: Mapping[str, str] = {}) -> None:
         self.log.command(["zfs", "snapshot", *_options(_prefixed(marks)), name])
         with explained("snapshot", name):
-            lzc().lzc_snapshot([name.encode()], props=_encoded(_prefixed(marks)))
+            lzc().lzc_snapshot([name.encode()], props=encoded(_prefixed(marks)))
 
     def clone(
         self, origin: str, name: str, *, properties: Mapping[str, str] = {}, marks: Mapping[str, str] = {}
@@ -103,7 +93,7 @@ class Zfs:
         wanted = {**properties, **_prefixed(marks)}
         self.log.command(["zfs", "clone", *_options(wanted), origin, name])
         with explained("clone", name):
-            lzc().lzc_clone(name.encode(), origin.encode(), props=_encoded(wanted))
+            lzc().lzc_clone(name.encode(), origin.encode(), props=encoded(wanted))
 
     def rollback(self, snapshot: str) -> None:
         """Returns a filesystem to a snapshot of its own, the newest one."""
@@ -226,16 +216,9 @@ class Zfs:
                 f"no room in {name}: at least {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free", hint=ROOM
             )
 
-    @contextlib.contextmanager
-    def mounted(self, name: str, where: Path, *, readonly: bool = False) -> Iterator[Path]:
+    def mounted(self, name: str, where: Path, *, readonly: bool = False) -> contextlib.AbstractContextManager[Path]:
         """The filesystem (mountpoint=legacy) or snapshot, mounted at `where` while the block runs."""
-        where.mkdir(parents=True, exist_ok=True)
-        options = ["-o", "ro"] if readonly or "@" in name else []
-        output(["mount", "-t", "zfs", *options, name, str(where)], log=self.log)
-        try:
-            yield where
-        finally:
-            unmount(where, log=self.log)
+        return mounted(name, where, readonly=readonly, log=self.log)
 
     @contextlib.contextmanager
     def held(self, snapshot: str, tag: str) -> Iterator[None]:
@@ -273,116 +256,8 @@ class Zfs:
         return Path("/sys/module/zfs/version").read_text().strip()
 
 
-def unmount(where: Path, *, log: BuildLog = SILENT) -> None:
-    """Unmounts; what still holds the place for a moment is waited for, what holds it longer is detached lazily."""
-    _unmount(where, log)
-    with contextlib.suppress(OSError):
-        where.rmdir()
-
-
-@retry(
-    retry=retry_if_exception(lambda error: isinstance(error, GoldspawnError) and "busy" in str(error).lower()),
-    wait=wait_exponential(multiplier=0.1, max=1),
-    stop=stop_after_delay(20),
-    reraise=True,
-)
-def _unmount(where: Path, log: BuildLog) -> None:
-    output(["umount", str(where)], log=log)
-
-
-def mounts_of(base: str) -> list[Path]:
-    """Where datasets at or below `base`, and their snapshots, are mounted; the latest mount first."""
-    return [where for source, where in _mounts() if source == base or source.startswith((base + "/", base + "@"))]
-
-
-def dataset_at(where: Path) -> str:
-    """The dataset or snapshot that is mounted at a place. Raises `LookupError` where none is."""
-    for source, place in _mounts():
-        if place == where:
-            return source
-    raise LookupError(f"no dataset is mounted at {where}")
-
-
-def _mounts() -> list[tuple[str, Path]]:
-    """What is mounted of ZFS, and where; the latest mount first."""
-    lines = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [(line[0], Path(line[1].encode().decode("unicode_escape"))) for line in lines if line[2] == "zfs"][::-1]
-
-
-def lzc() -> ModuleType:
-    """The module libzfs_core. Raises `PlaceError` if this machine has none."""
-    try:
-        import libzfs_core  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise PlaceError(
-            "the Python module libzfs_core (pyzfs) cannot be imported",
-            hint="it belongs to the system's OpenZFS: apt install python3-pyzfs "
-            "(and a virtual environment with --system-site-packages)",
-        ) from error
-    module: ModuleType = libzfs_core
-    return module
-
-
-@contextlib.contextmanager
-def explained(act: str, name: str) -> Iterator[None]:
-    """Turns what libzfs_core raises in the block into a `ZfsError` about `zfs ACT NAME`."""
-    from libzfs_core.exceptions import MultipleOperationsFailure, ZFSError
-
-    try:
-        yield
-    except MultipleOperationsFailure as error:
-        reasons = "; ".join(sorted({f"{type(cause).__name__}: {cause}" for cause in error.errors})) or str(error)
-        raise ZfsError(f"zfs {act} {name}: {reasons}", hint=_hint(reasons)) from error
-    except ZFSError as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ZfsError(f"zfs {act} {name}: {reason}", hint=_hint(reason)) from error
-
-
-def _hint(reason: str) -> str | None:
-    return ROOM if "NoSpace" in reason or "QuotaExceeded" in reason else None
-
-
-@contextlib.contextmanager
-def room_explained() -> Iterator[None]:
-    """Gives a command that writes into a dataset, and fails since there is no room, the hint that says so."""
-    try:
-        yield
-    except CommandFailed as error:
-        if any(text in error.tail for text in FULL):
-            error.hint = ROOM
-        raise
-
-
 def _prefixed(marks: Mapping[str, str]) -> dict[str, str]:
     return {PREFIX + key: value for key, value in marks.items()}
-
-
-def _encoded(properties: Mapping[str, str]) -> dict[bytes, bytes | int]:
-    return {key.encode(): _value(key, value) for key, value in properties.items()}
-
-
-_INDEX: Mapping[str, Mapping[str, int]] = {
-    "atime": {"off": 0, "on": 1},
-    "canmount": {"off": 0, "on": 1, "noauto": 2},
-    "acltype": {"off": 0, "posix": 1},
-    "xattr": {"off": 0, "on": 1, "sa": 2},
-    "readonly": {"off": 0, "on": 1},
-    "sync": {"standard": 0, "always": 1, "disabled": 2},
-    "compression": {"on": 1, "off": 2, "lz4": 15, "zstd": 16, "gzip": 10},
-}
-"""What libzfs_core wants as an integer: the values of index properties as they stand on disk, and so never change."""
-
-
-def _value(key: str, value: str) -> bytes | int:
-    if key == "compression" and (match := re.fullmatch(r"(gzip|zstd)-(\d+)", value)):
-        level = int(match[2])
-        # gzip-1 … gzip-9 have values of their own (5 … 13); a level of zstd stands above the seven bits of the method.
-        return 4 + level if match[1] == "gzip" else _INDEX["compression"]["zstd"] | level << 7
-    if key in _INDEX:
-        return _INDEX[key][value]
-    if key in ("quota", "refquota"):
-        return int(value)
-    return value.encode()
 
 
 def _options(properties: Mapping[str, str]) -> list[str]:
