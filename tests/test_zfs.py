@@ -1,4 +1,4 @@
-"""Datasets that other sessions make and destroy while we look at them."""
+"""Datasets: what we read of them is what zfs(8) says, and others make and destroy them while we look."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.place import Place
-from pipeline.zfs import Zfs
+from pipeline.zfs import Zfs, ZfsError
 
 
 @pytest.fixture
@@ -47,7 +47,68 @@ def test_a_dataset_that_goes_while_it_is_listed_is_there_or_not(below: str, rest
     for _ in range(25):
         assert {entry.name for entry in zfs.entries(restless, depth=1)} <= {restless, f"{restless}@one"}
         assert {entry.name for entry in zfs.entries(below)} <= {below, restless, f"{restless}@one"}
-        assert {row.name for row in zfs.usage(below)} <= {below, restless, f"{restless}@one"}
+
+
+def listed(*words: str) -> list[str]:
+    return subprocess.run(["zfs", *words], check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
+
+
+def test_what_is_read_is_what_zfs_says(below: str) -> None:
+    zfs = Zfs()
+    for name in ("b", "a", "b/c"):
+        zfs.create(f"{below}/{name}", marks={"stage": name})
+    for name in ("a@2", "a@1", "b@late"):  # neither in the order of their names nor in that of a hash
+        zfs.snapshot(f"{below}/{name}", marks={"made": f"of {name}"})
+    for number in range(2):
+        zfs.clone(f"{below}/a@1", f"{below}/clone{number}")
+    zfs.mark(f"{below}/a", {"stage": "another"})
+    subprocess.run(f"zfs send -p {below}/a@2 | zfs recv {below}/received", shell=True, check=True, timeout=60)
+    with zfs.held(f"{below}/a@2", "a-test"):
+        read, used = zfs.entries(below), zfs.usage(below)
+        columns = "name,type,used,creation,origin,clones,userrefs"
+        wanted = listed("list", "-Hp", "-r", "-t", "filesystem,snapshot", "-o", columns, below)
+    assert [(one.name, one.kind) for one in read] == [tuple(line.split("\t")[:2]) for line in wanted]
+    for one, line in zip(used, wanted, strict=True):
+        name, _, size, created, origin, clones, holds = line.split("\t")
+        assert [one.name, one.used, one.created, one.origin or "-"] == [name, int(size), float(created), origin]
+        assert sorted(one.clones) == sorted(filter(None, clones.strip("-").split(",")))
+        assert one.holds is (holds not in ("0", "-"))
+    marks = {one.name.removeprefix(f"{below}/"): dict(one.properties) for one in read}
+    assert marks["a"] == {"stage": "another"}
+    assert marks["a@1"] == {"made": "of a@1"}, "those of the dataset itself are not the snapshot's"
+    assert marks["clone0"] == {} and marks["received"] == {}, "neither inherited nor received"
+    assert [one.name for one in zfs.entries(f"{below}/a", depth=0)] == [f"{below}/a"]
+    assert [one.name for one in zfs.entries(f"{below}/a", depth=1)] == [f"{below}/a", f"{below}/a@2", f"{below}/a@1"]
+    assert zfs.entries(f"{below}/none") == [] == zfs.points(f"{below}/none")
+
+
+@pytest.mark.parametrize("key", ["available", "compression", "encryption", "logicalreferenced", "origin", "userrefs"])
+def test_one_property_is_read_as_zfs_says_it(below: str, key: str) -> None:
+    zfs = Zfs()
+    zfs.snapshot(f"{below}@one")
+    zfs.clone(f"{below}@one", f"{below}/clone")
+    for name in (below, f"{below}@one", f"{below}/clone"):
+        (wanted,) = listed("get", "-Hp", "-o", "value", key, name)
+        assert zfs.get(name, key) == wanted, name
+
+
+def test_what_is_not_there_is_named(below: str) -> None:
+    with pytest.raises(ZfsError, match=f"{below}/none: .*no such dataset '{below}/none'"):
+        Zfs().get(f"{below}/none", "used")
+
+
+def test_points_are_snapshots_and_bookmarks_in_the_order_of_their_making(below: str) -> None:
+    zfs = Zfs()
+    for name in ("c", "a", "b"):
+        zfs.snapshot(f"{below}@{name}")
+        listed("bookmark", f"{below}@{name}", f"{below}#{name}-kept")
+    zfs.create(f"{below}/child")
+    zfs.snapshot(f"{below}/child@other")
+    zfs.destroy(f"{below}@a")
+    wanted = listed("list", "-Hp", "-d1", "-t", "snapshot,bookmark", "-s", "createtxg", "-o", "name,guid", below)
+    found = zfs.points(below)
+    assert sorted(found) == sorted(tuple(line.split("\t")) for line in wanted)
+    assert [name[-1] if "@" in name else name[-6] for name, _ in found] == ["c", "c", "a", "b", "b"]
 
 
 def test_what_another_session_destroys_first_is_destroyed(below: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.command import output
 from pipeline.zfs import Zfs, explained, lzc
 
 _FLAGS = ("large_blocks", "embedded_data", "compress")
@@ -39,11 +38,7 @@ class Point:
 
 def points(zfs: Zfs, dataset: str) -> list[Point]:
     """The snapshots and bookmarks of a dataset itself, the oldest first; [] where there is no such dataset."""
-    if not zfs.exists(dataset):
-        return []
-    columns = ["-s", "createtxg", "-o", "name,guid"]
-    listed = output(["zfs", "list", "-Hp", "-d", "1", "-t", "snapshot,bookmark", *columns, dataset]).stdout
-    return [Point(*line.split("\t")) for line in listed.splitlines()]
+    return [Point(name, guid) for name, guid in zfs.points(dataset)]
 
 
 def bookmark(zfs: Zfs, snapshot: str) -> None:

@@ -1,7 +1,7 @@
 """Datasets, snapshots and clones. Knows nothing of images; streams are in `pipeline.lineage.sending`.
 
-What `libzfs_core` (pyzfs) can do goes through it; listing with the source of a property, and pools go through the `zfs`
-and `zpool` commands, here and nowhere else. Each act is logged as the command that would do it by hand.
+What `libzfs_core` (pyzfs) can do goes through it; the rest, and pools, through the `zfs` and `zpool` commands. Each act
+is logged as the command that would do it by hand.
 """
 
 from __future__ import annotations
@@ -9,61 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential, wait_fixed
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential
 
 from pipeline.command import SILENT, BuildLog, output, run
-from pipeline.errors import CommandFailed, PlaceError
+from pipeline.errors import PlaceError
+from pipeline.zfs import reading
 from pipeline.zfs.library import ROOM, ZfsError, encoded, explained, lzc
 from pipeline.zfs.mounts import mounted
-
-PREFIX = "org.goldspawn:"
-"""Prefix of our user properties (zfsprops(7): a module prefix with a colon)."""
-
-MARKS = (
-    "owner", "stage", "inputs", "reads", "made", "world", "current", "cycles", "tree", "verdict", "process", "began",
-)  # fmt: skip
-"""All of our user properties, without the prefix."""
-
-_GONE = "dataset does not exist"
-"""What zfs(8) says of a dataset that is not there, or that went away while it walked the tree."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One dataset or snapshot: its name, kind ("filesystem", "snapshot") and our own user properties.
-
-    `properties` holds those set on the entry itself (not inherited), without the prefix.
-    """
-
-    name: str
-    kind: str
-    properties: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a dataset or snapshot uses alone (bytes), when it was created (Unix time), the snapshot of which it is a
-    clone, the datasets that are clones of it, and whether somebody holds it.
-    """
-
-    name: str
-    used: int
-    created: float
-    origin: str
-    clones: tuple[str, ...]
-    holds: bool
-
-
-_read_again = retry(
-    retry=retry_if_exception(lambda error: isinstance(error, CommandFailed) and _GONE in error.tail),
-    wait=wait_fixed(0.2),
-    stop=stop_after_delay(30),
-    reraise=True,
-)
-"""Another session may destroy a dataset while a listing is on its way: then it is read anew."""
+from pipeline.zfs.reading import PREFIX, Entry, Usage
 
 
 class Zfs:
@@ -73,7 +28,7 @@ class Zfs:
         self.log = log
 
     def exists(self, name: str) -> bool:
-        return bool(lzc().lzc_exists(name.encode()))
+        return reading.exists(name)
 
     def create(self, name: str, *, properties: Mapping[str, str] = {}, marks: Mapping[str, str] = {}) -> None:
         """Creates a filesystem, unmounted; `properties` are native ones as zfs(8) takes them, `marks` our own."""
@@ -140,70 +95,21 @@ class Zfs:
                 core.lzc_destroy_snaps([snapshot.encode() for snapshot in snapshots], False)
             core.lzc_destroy(name.encode())
 
-    @_read_again
     def entries(self, name: str, *, depth: int | None = None) -> list[Entry]:
-        """The dataset itself and all below it, snapshots included, with our marks; [] where there is none.
+        """The dataset itself and all below it, snapshots included: see `reading.entries`."""
+        return reading.entries(name, depth=depth)
 
-        `depth` as zfs-list(8) has it. One call, whatever the number.
-        """
-        if not self.exists(name):
-            return []
-        reach = ["-r"] if depth is None else ["-d", str(depth)]
-        keys = ",".join(["type", *(PREFIX + mark for mark in MARKS)])
-        argv = [
-            "zfs",
-            "get",
-            "-Hp",
-            *reach,
-            "-t",
-            "filesystem,snapshot",
-            "-o",
-            "name,property,value,source",
-            keys,
-            name,
-        ]
-        kinds: dict[str, str] = {}
-        marks: dict[str, dict[str, str]] = {}
-        for line in output(argv).stdout.splitlines():
-            dataset, key, value, source = line.split("\t")
-            if key == "type":
-                kinds[dataset] = value
-            elif source == "local":
-                marks.setdefault(dataset, {})[key.removeprefix(PREFIX)] = value
-        return [Entry(dataset, kind, marks.get(dataset, {})) for dataset, kind in kinds.items()]
-
-    @_read_again
     def usage(self, name: str) -> list[Usage]:
-        """The dataset and all below it, snapshots included: what they use, what they stand on, what stands on them.
+        """What the dataset and all below it use, and what stands on what: see `reading.usage`."""
+        return reading.usage(name)
 
-        [] where there is none.
-        """
-        if not self.exists(name):
-            return []
-        argv = [
-            "zfs",
-            "list",
-            "-Hp",
-            "-r",
-            "-t",
-            "filesystem,snapshot",
-            "-o",
-            "name,used,creation,origin,clones,userrefs",
-        ]
-        found = []
-        for line in output([*argv, name]).stdout.splitlines():
-            dataset, used, created, origin, clones, holds = line.split("\t")
-            found.append(
-                Usage(
-                    dataset, int(used), float(created), "" if origin == "-" else origin,
-                    tuple(clone for clone in clones.split(",") if clone not in ("", "-")), holds not in ("0", "-"),
-                )
-            )  # fmt: skip
-        return found
+    def points(self, name: str) -> list[tuple[str, str]]:
+        """Names and guids of the snapshots and bookmarks of a dataset itself: see `reading.points`."""
+        return reading.points(name)
 
     def get(self, name: str, key: str) -> str:
-        """The value of one property in its parsable form (`-p`: bytes, seconds since the epoch)."""
-        return output(["zfs", "get", "-Hp", "-o", "value", key, name]).stdout.strip()
+        """The value of one native property in its parsable form: see `reading.value`."""
+        return reading.value(name, key)
 
     def check_room(self, name: str, needed: int) -> None:
         """Raises `PlaceError` if the pool, or the dataset's quota, has less than `needed` bytes left.

@@ -47,7 +47,8 @@ def explained(act: str, name: str) -> Iterator[None]:
         reasons = "; ".join(sorted({f"{type(cause).__name__}: {cause}" for cause in error.errors})) or str(error)
         raise ZfsError(f"zfs {act} {name}: {reasons}", hint=_hint(reasons)) from error
     except ZFSError as error:
-        reason = f"{type(error).__name__}: {error}"
+        said = getattr(error, "details", None)  # of a channel program: its own message, and a stack below it
+        reason = f"{type(error).__name__}: {said.decode().partition(chr(10))[0] if said else error}"
         raise ZfsError(f"zfs {act} {name}: {reason}", hint=_hint(reason)) from error
 
 

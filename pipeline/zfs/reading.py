@@ -1,0 +1,184 @@
+"""What ZFS knows of datasets, snapshots and bookmarks.
+
+A single property is asked for by a channel program (zfs-program(8)), which starts no process: 4 ms in the emulated
+appliance, where `zfs get` takes 60 to 100. Of a whole tree zfs(8) tells in less time: 7 ms for each entry with all of
+its properties, where a program takes 4, and 2.4 more for each property.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+
+from pipeline.command import output
+from pipeline.errors import CommandFailed
+from pipeline.zfs.library import explained, lzc
+
+PREFIX = "org.goldspawn:"
+"""Prefix of our user properties (zfsprops(7): a module prefix with a colon)."""
+
+MARKS = (
+    "owner", "stage", "inputs", "reads", "made", "world", "current", "cycles", "tree", "verdict", "process", "began",
+)  # fmt: skip
+"""All of our user properties, without the prefix."""
+
+_GONE = "dataset does not exist"
+"""What zfs(8) says of a dataset that is not there, or that went away while it walked the tree."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dataset or snapshot: its name, kind ("filesystem", "snapshot") and our own user properties.
+
+    `properties` holds those set on the entry itself (not inherited), without the prefix.
+    """
+
+    name: str
+    kind: str
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a dataset or snapshot uses alone (bytes), when it was created (Unix time), the snapshot of which it is a
+    clone, the datasets that are clones of it, and whether somebody holds it.
+    """
+
+    name: str
+    used: int
+    created: float
+    origin: str
+    clones: tuple[str, ...]
+    holds: bool
+
+
+_read_again = retry(
+    retry=retry_if_exception(lambda error: isinstance(error, CommandFailed) and _GONE in error.tail),
+    wait=wait_fixed(0.2),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+"""Another session may destroy a dataset while a listing is on its way: then it is read anew."""
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a dataset or snapshot."""
+    return bool(lzc().lzc_exists(name.encode()))
+
+
+def value(name: str, key: str) -> str:
+    """One native property in the form of `zfs get -p` (bytes, seconds since the epoch), "-" where it has none.
+
+    Raises `ZfsError` for a dataset or a property that does not exist.
+    """
+    told = _run('return {value = zfs.get_prop(argument["name"], argument["key"])}', name, key=key).get("value", "-")
+    return ",".join(told[one] for one in sorted(told, key=int)) if isinstance(told, dict) else str(told)
+
+
+def points(name: str) -> list[tuple[str, str]]:
+    """The names and guids of a dataset's own snapshots and bookmarks, the oldest first; [] where there is no such
+    dataset. Raises `ZfsError`.
+    """
+    if not exists(name):
+        return []
+    found = {one: (told["createtxg"], told["guid"]) for one, told in _run(_SNAPSHOTS, name).items()}
+    with explained("list -t bookmark", name):
+        marked = _decoded(lzc().lzc_get_bookmarks(name.encode(), [b"createtxg", b"guid"]))
+    found |= {f"{name}#{one}": (told["createtxg"]["value"], told["guid"]["value"]) for one, told in marked.items()}
+    return [(one, str(found[one][1])) for one in sorted(found, key=lambda one: int(found[one][0]))]
+
+
+@_read_again
+def entries(name: str, *, depth: int | None = None) -> list[Entry]:
+    """The dataset itself and all below it, snapshots included, with our marks; [] where there is none.
+
+    `depth` as zfs-list(8) has it. One call, whatever the number.
+    """
+    if not exists(name):
+        return []
+    reach = ["-r"] if depth is None else ["-d", str(depth)]
+    keys = ",".join(["type", *(PREFIX + mark for mark in MARKS)])
+    argv = [
+        "zfs",
+        "get",
+        "-Hp",
+        *reach,
+        "-t",
+        "filesystem,snapshot",
+        "-o",
+        "name,property,value,source",
+        keys,
+        name,
+    ]
+    kinds: dict[str, str] = {}
+    marks: dict[str, dict[str, str]] = {}
+    for line in output(argv).stdout.splitlines():
+        dataset, key, value, source = line.split("\t")
+        if key == "type":
+            kinds[dataset] = value
+        elif source == "local":
+            marks.setdefault(dataset, {})[key.removeprefix(PREFIX)] = value
+    return [Entry(dataset, kind, marks.get(dataset, {})) for dataset, kind in kinds.items()]
+
+
+@_read_again
+def usage(name: str) -> list[Usage]:
+    """The dataset and all below it, snapshots included: what they use, what they stand on, what stands on them.
+
+    [] where there is none.
+    """
+    if not exists(name):
+        return []
+    argv = [
+        "zfs",
+        "list",
+        "-Hp",
+        "-r",
+        "-t",
+        "filesystem,snapshot",
+        "-o",
+        "name,used,creation,origin,clones,userrefs",
+    ]
+    found = []
+    for line in output([*argv, name]).stdout.splitlines():
+        dataset, used, created, origin, clones, holds = line.split("\t")
+        found.append(
+            Usage(
+                dataset, int(used), float(created), "" if origin == "-" else origin,
+                tuple(clone for clone in clones.split(",") if clone not in ("", "-")), holds not in ("0", "-"),
+            )
+        )  # fmt: skip
+    return found
+
+
+_SNAPSHOTS = """
+local all = {}
+for name in zfs.list.snapshots(argument["name"]) do
+    all[name] = {guid = zfs.get_prop(name, "guid"), createtxg = zfs.get_prop(name, "createtxg")}
+end
+return all
+"""
+
+
+def _run(program: str, name: str, **arguments: str) -> dict[str, Any]:
+    """What a channel program returns for a dataset: a table."""
+    pool = name.partition("@")[0].partition("/")[0]
+    given = {key.encode(): text.encode() for key, text in {"name": name, **arguments}.items()}
+    with explained("program", name):
+        answer = lzc().lzc_channel_program_nosync(
+            pool.encode(), f'local argument = (...)["argv"]\n{program}'.encode(), params=given
+        )
+    decoded: dict[str, Any] = _decoded(answer)
+    return decoded
+
+
+def _decoded(told: Any) -> Any:
+    """Texts instead of bytes, and numbers without a sign: Lua has only signed ones, ZFS none (half of all guids)."""
+    if isinstance(told, dict):
+        return {key.decode(): _decoded(one) for key, one in told.items()}
+    if isinstance(told, int):
+        return told % (1 << 64)
+    return told.decode() if isinstance(told, bytes) else told
