@@ -88,21 +88,21 @@ def login(machine: Machine) -> None:
 
 def reboot(machine: Machine) -> None:
     """Asserts that `machinectl reboot` is obeyed: the machine goes, comes back with another boot ID, and is healthy."""
-    before, restarts = _boot_id(machine), machine.restarts()
+    before, restarts = _boot_id(machine), machine.state().restarts
     output(["machinectl", "reboot", machine.name], log=machine.log)
     limit = (machine.boot.timeout + 30) * machine.slowness
     try:
         for attempt in _until(limit):
             with attempt:
                 state = machine.state()
-                if state in ("inactive", "failed"):
+                if state.over:
                     error = CheckFailed(
                         f"machinectl reboot: the machine went, and did not come back; {_console(machine)}",
                         hint="does its ctrl-alt-del.target lead to reboot.target?",
                     )
                     error.blocks = True
                     raise error
-                if machine.restarts() == restarts or state != "active":
+                if state.restarts == restarts or state.active != "active":
                     raise _NotYet
     except RetryError:
         raise CheckFailed(
@@ -115,18 +115,19 @@ def reboot(machine: Machine) -> None:
 
 def poweroff(machine: Machine) -> None:
     """Asserts that `machinectl poweroff` is obeyed: the machine shuts down by itself and nothing of it is left."""
-    restarts = machine.restarts()
+    restarts = machine.state().restarts
     output(["machinectl", "poweroff", machine.name], log=machine.log)
     limit = 60 * machine.slowness
     try:
         for attempt in _until(limit):
             with attempt:
-                if machine.restarts() > restarts:
+                state = machine.state()
+                if state.restarts > restarts:
                     raise CheckFailed(
                         f"machinectl poweroff: the machine booted again instead; {_console(machine)}",
                         hint="does its poweroff.target power off?",
                     )
-                if machine.state() not in ("inactive", "failed"):
+                if not state.over:
                     raise _NotYet
     except RetryError:
         raise CheckFailed(

@@ -39,6 +39,19 @@ _REBOOT_STATUS = "133"
 """What nspawn exits with under --keep-unit when the machine asks for a reboot (systemd-nspawn@.service has it)."""
 
 
+@dataclass(frozen=True)
+class State:
+    """What the host's systemd says of a machine's unit: its ActiveState, and how often it was restarted."""
+
+    active: str
+    restarts: int
+
+    @property
+    def over(self) -> bool:
+        """Whether the machine is gone, and nothing is on its way to bring it back."""
+        return self.active in ("inactive", "failed")
+
+
 @dataclass
 class Machine:
     """A machine made of the tree at `directory`, run with `settings`. `slowness` multiplies all time limits.
@@ -101,12 +114,11 @@ class Machine:
         """Ends the machine without asking it, and waits until nothing of it is left."""
         _end(self.unit, self.name, self.log, 120 * self.slowness)
 
-    def state(self) -> str:
-        """The unit's ActiveState on the host: active, activating, inactive, failed."""
-        return output(["systemctl", "show", "--value", "--property=ActiveState", self.unit]).stdout.strip()
-
-    def restarts(self) -> int:
-        return int(output(["systemctl", "show", "--value", "--property=NRestarts", self.unit]).stdout.strip() or 0)
+    def state(self) -> State:
+        """What the host's systemd says of the machine's unit."""
+        shown = output(["systemctl", "show", "--property=ActiveState,NRestarts", self.unit]).stdout.splitlines()
+        told = dict(line.split("=", 1) for line in shown)
+        return State(told["ActiveState"], int(told.get("NRestarts") or 0))
 
     def console(self, lines: int) -> list[str]:
         """The last lines that the machine's console and nspawn itself printed."""
