@@ -35,6 +35,7 @@ from pipeline.reuse.plan import Policy
 from pipeline.tarball import fetch, unpack
 from pipeline.user_cache import default_cache
 from pipeline.workspace import open_workspace
+from tests.warm import Child, Warm
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -62,6 +63,11 @@ def code() -> dict[str, str]:
     with contextlib.suppress(shutil.Error, OSError):
         shutil.copytree(os.environ["PYTHONPYCACHEPREFIX"], local / "pycache")
     return {"PYTHONPATH": str(local), "PYTHONPYCACHEPREFIX": str(local / "pycache")}
+
+
+@cache
+def _warm() -> Warm:
+    return Warm({**os.environ, **code(), "PYTHONUNBUFFERED": "1"})
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,11 @@ class Sessions:
                 f"--artifacts={self.artifacts}", *args]  # fmt: skip
         return argv, {**outer, **kept, **code(), "PYTHONUNBUFFERED": "1", **env}
 
-    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str] | Child:
         """Starts a session; its output comes through a pipe."""
         argv, environment = self.command(*args, env=env)
+        if INSIDE in os.environ and environment["PYTHONPATH"] == code()["PYTHONPATH"]:
+            return _warm().start(argv[3:], environment, self.images)
         return subprocess.Popen(
             argv, cwd=self.images, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
