@@ -22,7 +22,7 @@ def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
     """The snapshots that a candidate stands on, the lowest first, and it: each with the stage that it ends."""
     found: list[tuple[str, str]] = []
     while snapshot not in ("", "-"):
-        marks = next(iter(build.zfs.entries(snapshot, depth=0))).properties
+        marks = build.zfs.marks(snapshot)
         found.append((marks.get("stage", "").replace("candidate", "profile"), snapshot))
         snapshot = build.zfs.get(snapshot.partition("@")[0], "origin")
     return found[::-1]

@@ -51,7 +51,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
     folder.check_room(artifacts, expected)
     version = snapshot.split("@")[1]
     with zfs.held(snapshot, "goldspawn-export"), folder.publishing(target) as partial:
-        told = next(entry for entry in zfs.entries(snapshot, depth=0)).properties
+        told = zfs.marks(snapshot)
         file = f"{image.name}-{version}.zfs"
         with zfs.mounted(snapshot, build.place.mountpoint(snapshot), readonly=True) as root:
             listed = tuple(manifest.Package(*package) for package in packages.installed(root))

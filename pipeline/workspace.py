@@ -32,7 +32,7 @@ from pipeline.reuse.inputs import Keys
 from pipeline.reuse.plan import LAYERS, Policy, Start, ago, newest, plan, reads_mark
 from pipeline.reuse.world import Source, as_text, moved
 from pipeline.throwaway import OWNER, machine_name
-from pipeline.zfs import Zfs, ZfsError
+from pipeline.zfs import Entry, Zfs, ZfsError
 
 
 @dataclass
@@ -143,7 +143,7 @@ class Workspace:
     def told(self, snapshot: str) -> Mapping[str, str]:
         """What a snapshot of ours says of itself."""
         if snapshot not in self._marks:
-            self._marks[snapshot] = next(iter(self.zfs.entries(snapshot, depth=0))).properties
+            self._marks[snapshot] = self.zfs.marks(snapshot)
         return self._marks[snapshot]
 
     @contextlib.contextmanager
@@ -237,8 +237,9 @@ def open_workspace(
         locks.enter_context(locked(place.lock(place.layout.work + "/" + image.name), f"image {image.name}", wait))
         for dataset in (f"{place.layout.work}/{image.name}", f"{place.layout.golden}/{image.name}"):
             _refuse_foreign(zfs, dataset)
-        _sweep(image, place, zfs)
-        entries = [entry for name in _origins(place, image) for entry in zfs.entries(name)]
+        layers = _swept(image, place, zfs)
+        lines = (f"{place.layout.golden}/{image.name}", f"{place.layout.work}/{image.name}")
+        entries = [*(entry for name in lines for entry in zfs.entries(name)), *layers]
         start = plan(entries, keys, policy, now=time.time(), moved=moved)
         if start.stage in LAYERS:  # nobody prunes what this build stands on
             locks.enter_context(zfs.held(start.snapshot, f"goldspawn-{os.getpid()}-{image.name}"))
@@ -248,22 +249,19 @@ def open_workspace(
         raise
 
 
-def _origins(place: Place, image: Image) -> tuple[str, ...]:
-    layout = place.layout
-    return f"{layout.golden}/{image.name}", f"{layout.work}/{image.name}", layout.bootstraps
-
-
 def _refuse_foreign(zfs: Zfs, dataset: str) -> None:
-    entries = zfs.entries(dataset, depth=0)
-    if entries and entries[0].properties.get("owner") != "goldspawn":
+    if zfs.exists(dataset) and zfs.marks(dataset).get("owner") != "goldspawn":
         raise PlaceError(
             f"dataset {dataset} exists, and goldspawn did not create it: it is left alone",
             hint="rename it, or name another dataset for goldspawn",
         )
 
 
-def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
-    """Clears machines, mounts and datasets that dead builds of this image left; its lock is held."""
+def _swept(image: Image, place: Place, zfs: Zfs) -> list[Entry]:
+    """Clears machines, mounts and datasets that dead builds of this image left; its lock is held.
+
+    Returns what there is of whole layers.
+    """
     throwaway.sweep(image.name, place, zfs)
     tree = f"{place.layout.work}/{image.name}"
     throwaway.unmount_all(tree)
@@ -279,6 +277,7 @@ def _sweep(image: Image, place: Place, zfs: Zfs) -> None:
             throwaway.unmount_all(entry.name)
             with contextlib.suppress(ZfsError):  # a trial of another image's stands on it, which clears that one
                 zfs.destroy(entry.name)
+    return [entry for entry in bootstraps if entry.name.split("@")[0] in finished]
 
 
 def is_at_work(place: Place, dataset: str) -> bool:

@@ -27,6 +27,9 @@ RUN = uuid.uuid4().hex
 # Each machinectl check has its tests; here they would cost minutes.
 SLOW = ("shell", "login", "reboot", "status")
 
+NO_NETWORK = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "GOLDSPAWN_MAX_AGE": "0"}
+"""Nobody listens there, and the repositories have to be asked again."""
+
 
 def quick(name: str) -> list[str]:
     """Options that leave those out: then nothing is exported."""
@@ -61,6 +64,7 @@ def test_first_all_is_made(cached: Sessions) -> None:
     assert ended.status == 0, ended.output
     assert "apt-get" in log(cached, "cachebase")
     assert ended.outcome("boot") == "PASSED"
+    assert "warning" not in ended.output, "nothing that we do is warned of"
 
 
 def test_unchanged_nothing_is_done_again_and_the_earlier_verdict_is_shown(cached: Sessions) -> None:
@@ -79,14 +83,22 @@ def test_unchanged_nothing_is_done_again_and_the_earlier_verdict_is_shown(cached
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "it was exported again"
 
 
-def test_a_lost_artifact_is_written_again_with_the_checks_that_it_passed(cached: Sessions) -> None:
+def test_where_no_repository_answers_one_has_to_say_that_the_cache_will_do(cached: Sessions) -> None:
+    ended = cached.run("--image=cachebase", env=NO_NETWORK)
+    assert ended.status == 1
+    assert ended.outcomes("FAILED") == ["dataset"], ended.output
+    assert "hint: look at the network, or take what is there with --frozen (--offline)" in ended.output
+
+
+@pytest.mark.parametrize("word", ["frozen", "offline"])
+def test_a_lost_artifact_is_written_again_with_the_checks_that_it_passed(cached: Sessions, word: str) -> None:
     subprocess.run(["rm", "-r", str(cached.artifacts / "cachebase")], check=True)
-    ended = cached.run("--image=cachebase", "--frozen")
+    ended = cached.run("--image=cachebase", f"--{word}", env=NO_NETWORK)
     assert ended.status == 0, ended.output
     made = manifest.load(cached.artifacts / "cachebase")
     assert [check.result for check in made.checks] == ["passed"] * len(made.checks)
     assert sum(check.seconds for check in made.checks if check.name.endswith("::boot")) > 0.5
-    assert made.world is not None and made.world.looked == "frozen"
+    assert made.world is not None and made.world.looked == word
 
 
 def test_a_file_that_changed_costs_no_package_and_the_report_says_why(cached: Sessions) -> None:

@@ -94,7 +94,7 @@ def line(tiny: Tiny) -> Iterator[Tiny]:
 def test_a_version_has_all_marks_of_its_candidate(line: Tiny) -> None:
     before = line.versions()
     version = line.advance(line.seal("two"))
-    told = line.zfs.entries(version, depth=0)[0].properties
+    told = line.zfs.marks(version)
     with line.zfs.mounted(version, line.place.mountpoint(version)) as root:
         digest = str(tree.digest(root))
     assert told == {"stage": "candidate", "inputs": "two", "made": "1", "cycles": "{}", "tree": digest}
@@ -117,7 +117,7 @@ def test_what_is_as_it_was_before_is_not_read_again(line: Tiny, monkeypatch: pyt
     assert 300_000 not in read
     monkeypatch.undo()
     with line.zfs.mounted(version, line.place.mountpoint(version)) as root:
-        assert line.zfs.entries(version, depth=0)[0].properties["tree"] == str(tree.digest(root))
+        assert line.zfs.marks(version)["tree"] == str(tree.digest(root))
 
 
 def test_files_are_known_from_the_snapshot_on_which_a_clone_stands(line: Tiny) -> None:
@@ -215,7 +215,7 @@ def test_after_a_kill_the_next_run_goes_on(when: str, line: Tiny) -> None:
 def test_another_compression_begins_a_line_of_its_own_and_says_so(line: Tiny) -> None:
     newest = line.advance(line.seal("two", compression="lz4"))
     assert line.versions() == [newest.removeprefix(line.golden)]
-    assert line.zfs.entries(line.golden, depth=0)[0].properties["began"] == "the compression changed from zstd to lz4"
+    assert line.zfs.marks(line.golden)["began"] == "the compression changed from zstd to lz4"
 
 
 def test_an_encrypted_dataset_is_sent_raw_and_received_raw(tiny: Tiny, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
     digest = hashlib.sha256(packages.encode()).hexdigest()
     (folder / "Release").write_text(f"Date: {formatdate(usegmt=True)}\nSHA256:\n {digest} {len(packages)} Packages\n")
     key = "gpg --batch --quiet --passphrase '' --quick-generate-key closed ed25519 sign never"
-    sh(f"{key}; gpg --batch --clearsign --output InRelease Release; gpg --armor --export > key.asc",
+    sh(f"{key}; gpg --batch --clearsign --output InRelease Release; gpg --armor --export > key.asc; gpgconf --kill all",
        folder, GNUPGHOME=str(home))  # fmt: skip
     password, asked = f"canary-{random.token_hex(12)}", list[int]()
     wanted = "Basic " + base64.b64encode(f"me:{password}".encode()).decode()

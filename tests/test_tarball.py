@@ -119,6 +119,7 @@ def signed(file: Path, keys: Path, name: str) -> None:
     signature = Path(f"{file}.asc")
     signature.unlink(missing_ok=True)
     run([*gpg, f"--output={signature}", "--armor", "--detach-sign", str(file)])
+    run(["gpgconf", f"--homedir={home}", "--kill", "all"])
 
 
 def test_a_signature_by_one_of_the_keys_is_enough(stage: Path, server: str, tmp_path: Path) -> None:

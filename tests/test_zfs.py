@@ -77,6 +77,7 @@ def test_what_is_read_is_what_zfs_says(below: str) -> None:
     assert marks["a"] == {"stage": "another"}
     assert marks["a@1"] == {"made": "of a@1"}, "those of the dataset itself are not the snapshot's"
     assert marks["clone0"] == {} and marks["received"] == {}, "neither inherited nor received"
+    assert {one.name: zfs.marks(one.name) for one in read} == {one.name: one.properties for one in read}
     assert [one.name for one in zfs.entries(f"{below}/a", depth=0)] == [f"{below}/a"]
     assert [one.name for one in zfs.entries(f"{below}/a", depth=1)] == [f"{below}/a", f"{below}/a@2", f"{below}/a@1"]
     assert zfs.entries(f"{below}/none") == [] == zfs.points(f"{below}/none")
@@ -95,6 +96,8 @@ def test_one_property_is_read_as_zfs_says_it(below: str, key: str) -> None:
 def test_what_is_not_there_is_named(below: str) -> None:
     with pytest.raises(ZfsError, match=f"{below}/none: .*no such dataset '{below}/none'"):
         Zfs().get(f"{below}/none", "used")
+    with pytest.raises(ZfsError, match=f"no such dataset '{below}/none'"):
+        Zfs().marks(f"{below}/none")
 
 
 def test_points_are_snapshots_and_bookmarks_in_the_order_of_their_making(below: str) -> None:

@@ -79,7 +79,7 @@ def wanted(build: Build, snapshot: str, folder: Path) -> tuple[list[Origin], lis
         if kind not in (*image.artifact.deltas, *build.wishes.deltas):
             continue
         if kind == "previous":
-            told = zfs.entries(dataset, depth=0)[0].properties
+            told = zfs.marks(dataset)
             published = [made for made in shelf.manifests(folder).values() if made.image == image.name]
             found = previous(sending.points(zfs, dataset), snapshot, published, began=told.get("began", ""))
         else:

@@ -115,7 +115,7 @@ def _begun(zfs: Zfs, candidate: str, golden: str, why: str) -> str:
 def _grafted(zfs: Zfs, place: Place, candidate: str, before: str, listings: Listings) -> str:
     """Grafts the candidate's tree onto the newest version; returns the new version's snapshot."""
     golden, known = before.split("@")[0], listings.of(zfs.get(before, "guid"))
-    told = zfs.entries(candidate, depth=0)[0].properties
+    told = zfs.marks(candidate)
     version = f"{golden}@{_next_version(zfs, golden)}"
     try:
         with zfs.mounted(candidate, place.mountpoint(candidate), readonly=True) as clean:

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import termios
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pexpect
+from pexpect.fdpexpect import fdspawn
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from pipeline.command import output
 from pipeline.errors import CheckFailed
-from pipeline.interrupts import held
 from pipeline.machine.unit import Machine, leader
 
 
@@ -156,24 +159,31 @@ def _until(limit: float) -> Retrying:
 
 @contextmanager
 def _terminal(machine: Machine, *words: str) -> Iterator[_Terminal]:
-    """machinectl with these words, while the block runs."""
+    """machinectl with these words on a terminal, while the block runs.
+
+    Not by pexpect.spawn(): its os.forkpty() copies this process with its threads, which Python warns of, and a Ctrl-C
+    that comes within it is printed and forgotten. setsid(1) makes the terminal machinectl's own.
+    """
     argv = ["machinectl", *words]
     machine.log.command(argv)
+    ours, theirs = os.openpty()
     with ExitStack() as stack:
-        with held():  # it forks with os.forkpty()
-            child = pexpect.spawn(
-                argv[0], argv[1:], timeout=20 * machine.slowness, encoding="utf-8", codec_errors="replace",
-                dimensions=(24, 200),
-            )  # fmt: skip
-            stack.callback(child.close, force=True)
-        child.delaybeforesend = None
-        yield _Terminal(argv, child)
+        stack.callback(os.close, ours)
+        try:
+            termios.tcsetwinsize(theirs, (24, 200))
+            process = subprocess.Popen(["setsid", "--ctty", *argv], stdin=theirs, stdout=theirs, stderr=theirs)
+        finally:
+            os.close(theirs)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        spawned = fdspawn(ours, timeout=20 * machine.slowness, encoding="utf-8", codec_errors="replace")
+        yield _Terminal(argv, spawned)
 
 
 class _Terminal:
     """machinectl on a terminal of its own; every failure shows what the terminal had."""
 
-    def __init__(self, argv: list[str], child: pexpect.spawn[str]) -> None:
+    def __init__(self, argv: list[str], child: fdspawn[str]) -> None:
         self._argv = argv
         self._child = child
 

@@ -99,6 +99,10 @@ class Zfs:
         """The dataset itself and all below it, snapshots included: see `reading.entries`."""
         return reading.entries(name, depth=depth)
 
+    def marks(self, name: str) -> dict[str, str]:
+        """Our user properties of one dataset or snapshot itself: see `reading.marks`."""
+        return reading.marks(name)
+
     def usage(self, name: str) -> list[Usage]:
         """What the dataset and all below it use, and what stands on what: see `reading.usage`."""
         return reading.usage(name)
