@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import throwaway
 from pipeline.artifact import folder as artifact_folder
 from pipeline.image import load
 from pipeline.place import Place
@@ -91,6 +92,7 @@ def prepare(folder: Path, place: Place, small_tar: Path) -> None:
     tar = small_tar.with_name(f"{keys(image).bootstrap}.tar")
     tar.unlink(missing_ok=True)
     tar.hardlink_to(small_tar)
+    throwaway.sweep(image.name, place, zfs)  # machines and clones of a run of the tests that was killed itself
     for name in (f"{place.layout.golden}/{image.name}", f"{place.layout.work}/{image.name}"):
         zfs.destroy(name)
     for entry in zfs.entries(place.layout.bootstraps, depth=1):

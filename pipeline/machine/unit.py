@@ -35,6 +35,10 @@ _DEVICES = (
 )  # fmt: skip
 """What systemd-nspawn@.service allows beside /dev/null and its like (systemd 257)."""
 
+_STOP = 3.0
+"""Seconds that a machine has to halt when its run was killed. One that has only begun to boot does not hear of it: the
+kernel drops a signal to PID 1 of a container that has no handler for it yet (pid_namespaces(7))."""
+
 _REBOOT_STATUS = "133"
 """What nspawn exits with under --keep-unit when the machine asks for a reboot (systemd-nspawn@.service has it)."""
 
@@ -86,8 +90,9 @@ class Machine:
         limit = self.boot.timeout * self.slowness
         properties = {
             "Type": "notify", "NotifyAccess": "main", "TimeoutStartSec": "infinity", "KillMode": "mixed",
-            "TimeoutStopSec": f"{10 * self.slowness:.0f}", "Delegate": "yes", "RestartForceExitStatus": _REBOOT_STATUS,
-            "SuccessExitStatus": _REBOOT_STATUS, "BindsTo": leash(), "After": leash(), "DevicePolicy": "closed",
+            "TimeoutStopSec": f"{_STOP * self.slowness:.0f}", "Delegate": "yes",
+            "RestartForceExitStatus": _REBOOT_STATUS, "SuccessExitStatus": _REBOOT_STATUS,
+            "BindsTo": leash(), "After": leash(), "DevicePolicy": "closed",
             "Environment": "SYSTEMD_LOG_TARGET=console",  # by the journal's own way its last words get lost
         }  # fmt: skip
         told = [*properties.items(), *(("DeviceAllow", one) for one in _DEVICES), *self.settings.directives]
