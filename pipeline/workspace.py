@@ -46,17 +46,20 @@ class Filling:
 class Workspace:
     """The datasets of one image, opened and locked by `open_workspace`.
 
-    `snapshots` has what each stage left that holds: the one from which this build starts, and those made since.
+    `snapshots` has what each stage left that holds: the one from which this build starts, and those made since
+    `opened` (Unix time, seconds).
     """
 
-    def __init__(self, image: Image, place: Place, keys: Keys, zfs: Zfs, start: Start, locks: contextlib.ExitStack):
+    def __init__(
+        self, image: Image, place: Place, keys: Keys, zfs: Zfs, start: Start, opened: int, locks: contextlib.ExitStack
+    ):
         self.image = image
         self.place = place
         self.keys = keys
         self.zfs = zfs
         self.start = start
         self.snapshots = {start.stage: start.snapshot} if start.stage else {}
-        self._opened = int(time.time())
+        self._opened = opened
         self._marks: dict[str, Mapping[str, str]] = {}
         self._locks = locks
         self._base = ""
@@ -237,20 +240,21 @@ def open_workspace(
         locks.enter_context(locked(place.lock(place.layout.work + "/" + image.name), f"image {image.name}", wait))
         for dataset in (f"{place.layout.work}/{image.name}", f"{place.layout.golden}/{image.name}"):
             _refuse_foreign(zfs, dataset)
+        opened = int(time.time())
         layers = _swept(image, place, zfs)
         lines = (f"{place.layout.golden}/{image.name}", f"{place.layout.work}/{image.name}")
         entries = [*(entry for name in lines for entry in zfs.entries(name)), *layers]
         start = plan(entries, keys, policy, now=time.time(), moved=moved)
         if start.stage in LAYERS:  # nobody prunes what this build stands on
             locks.enter_context(zfs.held(start.snapshot, f"goldspawn-{os.getpid()}-{image.name}"))
-        return Workspace(image, place, keys, zfs, start, locks)
+        return Workspace(image, place, keys, zfs, start, opened, locks)
     except BaseException:
         locks.close()
         raise
 
 
 def _refuse_foreign(zfs: Zfs, dataset: str) -> None:
-    if zfs.exists(dataset) and zfs.marks(dataset).get("owner") != "goldspawn":
+    if zfs.marks(dataset).get("owner") != "goldspawn" and zfs.exists(dataset):
         raise PlaceError(
             f"dataset {dataset} exists, and goldspawn did not create it: it is left alone",
             hint="rename it, or name another dataset for goldspawn",

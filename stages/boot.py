@@ -42,7 +42,7 @@ def boot(build: Build, profile: Workspace) -> Iterator[Machine]:
                     machine.start()
                     machine.judge()
                 except CheckFailed as error:
-                    if build.wishes.keep and machine.state().active == "active":
+                    if build.wishes.keep and machine.state().running:
                         attend(machine.name, "boot failed", shell=build.wishes.shell)
                     if not build.wishes.bisect:
                         raise

@@ -67,7 +67,12 @@ def code() -> dict[str, str]:
 
 @cache
 def _warm() -> Warm:
-    return Warm({**os.environ, **code(), "PYTHONUNBUFFERED": "1"})
+    return Warm({**_outer(), **code(), "PYTHONUNBUFFERED": "1"})
+
+
+def _outer() -> dict[str, str]:
+    """The environment without what was meant for the session that runs the tests."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("GOLDSPAWN_", "PYTEST_"))}
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,6 @@ class Sessions:
 
     def command(self, *args: str, env: dict[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
         """The command of a session of its own, as a user would type it in `images`, and its environment."""
-        outer = {key: value for key, value in os.environ.items() if not key.startswith(("GOLDSPAWN_", "PYTEST_"))}
         kept = {key: os.environ[key] for key in ("GOLDSPAWN_CACHE",) if key in os.environ}
         if INSIDE in os.environ:  # tars that were fetched from outside are found by a session that has no outside
             kept["GOLDSPAWN_CACHE"] = str(exchange().parent)
@@ -128,12 +132,12 @@ class Sessions:
         plugins = ["-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider"]
         argv = [sys.executable, "-m", "pytest", *plugins, "-v", f"--images={self.images}",
                 f"--artifacts={self.artifacts}", *args]  # fmt: skip
-        return argv, {**outer, **kept, **code(), "PYTHONUNBUFFERED": "1", **env}
+        return argv, {**_outer(), **kept, **code(), "PYTHONUNBUFFERED": "1", **env}
 
     def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str] | Child:
         """Starts a session; its output comes through a pipe."""
         argv, environment = self.command(*args, env=env)
-        if INSIDE in os.environ and environment["PYTHONPATH"] == code()["PYTHONPATH"]:
+        if INSIDE in os.environ and not any(name.startswith("PYTHON") for name in env or {}):
             return _warm().start(argv[3:], environment, self.images)
         return subprocess.Popen(
             argv, cwd=self.images, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

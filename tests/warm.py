@@ -1,9 +1,9 @@
 """Sessions that are forked from an interpreter which has imported pytest and goldspawn already.
 
 In the emulated appliance a session imports for five seconds before it does anything, and the tests run a hundred of
-them. All else is as ever: a process, a session and a process group of its own, the arguments, environment and directory
-that it is given, nothing on its standard input. How a session starts by itself is seen by the tests outside, and by
-those that have it in a terminal.
+them. Each has a process, a session and a process group of its own, the arguments, environment and directory that it is
+given, and nothing on its standard input. But they share the interpreter's seed of hashes, and what is read from the
+environment by an import: a session for which that matters is started by itself, as all are outside of the appliance.
 
 `Warm` is the side of the tests; run as a script, this file is that interpreter.
 """
@@ -42,7 +42,7 @@ class Child:
         if self.returncode is None:
             self._told.settimeout(timeout)
             try:
-                self.returncode = int(self._told.recv(100))
+                self.returncode = _number(self._told)
             except (TimeoutError, BlockingIOError) as error:
                 raise subprocess.TimeoutExpired(f"session {self.pid}", timeout or 0.0) from error
         return self.returncode
@@ -61,23 +61,25 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float) -> tuple[str, None]:
-        """All that it still prints. After `timeout` seconds it is killed, with all of its process group."""
-        late = threading.Event()
+        """All that it still prints. Raises `subprocess.TimeoutExpired` when it, or what it left, goes on for longer."""
+        said: list[str] = []
+        reader = threading.Thread(target=lambda: said.append(self.stdout.read()), daemon=True)
+        reader.start()
+        reader.join(timeout)
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired(f"session {self.pid}", timeout)
+        self.wait(60)
+        self.stdout.close()
+        self._told.close()
+        return said[0], None
 
-        def end() -> None:
-            late.set()
-            os.killpg(self.pid, signal.SIGKILL)
 
-        watchdog = threading.Timer(timeout, end)
-        watchdog.start()
-        try:
-            said = self.stdout.read()
-            self.wait(60)
-        finally:
-            watchdog.cancel()
-        if late.is_set():
-            raise subprocess.TimeoutExpired(f"session {self.pid}", timeout, output=said)
-        return said, None
+def _number(told: socket.socket) -> int:
+    """What the keeper of a session tells: its process, and then its exit status."""
+    said = told.recv(100)
+    if not said:
+        raise RuntimeError("the keeper of a session is gone, and has not told how it ended")
+    return int(said)
 
 
 class Warm:
@@ -88,7 +90,7 @@ class Warm:
         with theirs:
             subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())], env=environment, pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> Child:
@@ -101,8 +103,8 @@ class Warm:
         finally:
             os.close(theirs)
             tells.close()
-        told.settimeout(120)
-        return Child(int(told.recv(100)), output, told)
+        told.settimeout(120)  # the first session waits until all is imported
+        return Child(_number(told), output, told)
 
 
 def _serve(requests: socket.socket) -> None:

@@ -105,7 +105,7 @@ def reboot(machine: Machine) -> None:
                     )
                     error.blocks = True
                     raise error
-                if state.restarts == restarts or state.active != "active":
+                if state.restarts == restarts or not state.running:
                     raise _NotYet
     except RetryError:
         raise CheckFailed(
@@ -174,7 +174,7 @@ def _terminal(machine: Machine, *words: str) -> Iterator[_Terminal]:
             process = subprocess.Popen(["setsid", "--ctty", *argv], stdin=theirs, stdout=theirs, stderr=theirs)
         finally:
             os.close(theirs)
-        stack.callback(process.wait)
+        stack.callback(process.wait, 20 * machine.slowness)
         stack.callback(process.kill)
         spawned = fdspawn(ours, timeout=20 * machine.slowness, encoding="utf-8", codec_errors="replace")
         yield _Terminal(argv, spawned)

@@ -35,9 +35,10 @@ _DEVICES = (
 )  # fmt: skip
 """What systemd-nspawn@.service allows beside /dev/null and its like (systemd 257)."""
 
-_STOP = 3.0
-"""Seconds that a machine has to halt when its run was killed. One that has only begun to boot does not hear of it: the
-kernel drops a signal to PID 1 of a container that has no handler for it yet (pid_namespaces(7))."""
+_STOP = 5.0
+"""Seconds that nspawn has to end when its unit is stopped. That of a killed run asks its machine to halt, and one that
+has only begun to boot does not hear it: the kernel drops a signal to PID 1 of a container that has no handler for it
+yet (pid_namespaces(7))."""
 
 _REBOOT_STATUS = "133"
 """What nspawn exits with under --keep-unit when the machine asks for a reboot (systemd-nspawn@.service has it)."""
@@ -47,13 +48,17 @@ _REBOOT_STATUS = "133"
 class State:
     """What the host's systemd says of a machine's unit: its ActiveState, and how often it was restarted."""
 
-    active: str
+    activity: str
     restarts: int
+
+    @property
+    def running(self) -> bool:
+        return self.activity == "active"
 
     @property
     def over(self) -> bool:
         """Whether the machine is gone, and nothing is on its way to bring it back."""
-        return self.active in ("inactive", "failed")
+        return self.activity in ("inactive", "failed")
 
 
 @dataclass
