@@ -1,5 +1,7 @@
 """libzfs_core (pyzfs): found when it is needed first, its errors told in words, and its way of writing properties.
 
+What commands print where there is no room is told in the same words.
+
 A machine without ZFS imports this module as well.
 """
 
@@ -68,6 +70,7 @@ def room_explained() -> Iterator[None]:
 
 
 def encoded(properties: Mapping[str, str]) -> dict[bytes, bytes | int]:
+    """Properties in the form of zfs(8), as libzfs_core takes them."""
     return {key.encode(): _value(key, value) for key, value in properties.items()}
 
 

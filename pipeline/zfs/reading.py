@@ -91,7 +91,7 @@ def marks(name: str) -> dict[str, str]:
     {} where there is no such one.
     """
     told = _run(_MARKS, "get all", name)
-    return {key.removeprefix(PREFIX): text for key, text in told.items() if key.startswith(PREFIX)}
+    return {mark: told[PREFIX + mark] for mark in MARKS if PREFIX + mark in told}
 
 
 def points(name: str) -> list[tuple[str, str]]:
@@ -132,11 +132,11 @@ def entries(name: str, *, depth: int | None = None) -> list[Entry]:
     kinds: dict[str, str] = {}
     kept: dict[str, dict[str, str]] = {}
     for line in output(argv).stdout.splitlines():
-        dataset, key, value, source = line.split("\t")
+        dataset, key, text, source = line.split("\t")
         if key == "type":
-            kinds[dataset] = value
+            kinds[dataset] = text
         elif source == "local":
-            kept.setdefault(dataset, {})[key.removeprefix(PREFIX)] = value
+            kept.setdefault(dataset, {})[key.removeprefix(PREFIX)] = text
     return [Entry(dataset, kind, kept.get(dataset, {})) for dataset, kind in kinds.items()]
 
 
@@ -182,7 +182,6 @@ return own
 
 _SNAPSHOTS = """
 local all = {}
-if not zfs.exists(argument["name"]) then return all end
 for name in zfs.list.snapshots(argument["name"]) do
     all[name] = {guid = zfs.get_prop(name, "guid"), createtxg = zfs.get_prop(name, "createtxg")}
 end
