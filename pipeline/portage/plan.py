@@ -10,7 +10,7 @@ shortest ones only, and opening these may leave longer ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,8 +65,8 @@ class Knowledge:
 
     `binaries` are packages that can be had complete; `costs` the cost of building a category/name, where it is known,
     in any unit (an average package is then 1); `hollow` are those category/names that install nothing, besides the
-    category "virtual"; `vain` are breaks that were tried and failed. With `spare_builder` nothing in the builder's `/`
-    is merged incomplete: it is somebody's machine.
+    category "virtual"; `vain` are breaks that were tried and failed, `made` those that were made since the report. With
+    `spare_builder` nothing in the builder's `/` is merged incomplete: it is somebody's machine.
     """
 
     binaries: frozenset[Package] = frozenset()
@@ -75,6 +75,7 @@ class Knowledge:
     hollow: frozenset[str] = frozenset()
     vain: frozenset[Break] = frozenset()
     spare_builder: bool = False
+    made: frozenset[Break] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def make(report: Report, known: Knowledge | None = None, *, steps: int = STEPS) 
     closed: list[Cycle] = []
     chosen: frozenset[Break] = frozenset()
     exact = True
-    waiting: Iterable[Cycle] = [*(ring.canonical for ring in report.cycles), *graph.cycles()]
+    named = [ring.canonical for ring in report.cycles if not options.opened(ring, known.made)]
+    waiting: Iterable[Cycle] = [*named, *_left(graph, known.made, options)]
     search = 0  # what is near is enough while rings still turn up
     while True:
         fresh = [ring for ring in dict.fromkeys(waiting) if ring not in rings and ring not in closed]
@@ -151,8 +153,8 @@ def make(report: Report, known: Knowledge | None = None, *, steps: int = STEPS) 
         costs = {step: options.cost(step) for step in sorted({step for steps in rings.values() for step in steps})}
         answer = cheapest(list(rings.values()), costs, steps=search)
         chosen, exact = answer.chosen, answer.exact
-        waiting = list(_left(graph, chosen, options))
-    return Plan(_ordered(chosen, report), len(rings) + len(closed), exact, tuple(closed))
+        waiting = list(_left(graph, chosen | known.made, options))
+    return Plan(_ordered(chosen, report, known.made), len(rings) + len(closed), exact, tuple(closed))
 
 
 def _left(graph: Graph, chosen: Iterable[Break], options: _Options) -> Iterable[Cycle]:
@@ -210,6 +212,12 @@ class _Options:
             return {(edge.parent, edge.child) for edge in edges if plain & {flag.lstrip("+-") for flag in edge.flags}}
         return set()
 
+    def opened(self, ring: Cycle, made: Collection[Break]) -> bool:
+        """Whether one of the breaks opens this ring."""
+        gone = {step.package for step in made if step.method == "nodeps"}
+        cut = {pair for step in made for pair in self.cuts(step)}
+        return any(edge.parent in gone or (edge.parent, edge.child) in cut for edge in ring.edges)
+
     def _hollow(self, package: Package) -> bool:
         """Whether it is there for what it needs only: merged without that, it satisfies the letter."""
         return package.category == "virtual" or package.key in self.known.hollow
@@ -220,24 +228,25 @@ class _Options:
         return bool(plain & {flag.lstrip("+-") for flag in ring.leaving(change.package).flags})
 
 
-def _ordered(chosen: Iterable[Break], report: Report) -> tuple[Break, ...]:
+def _ordered(chosen: Iterable[Break], report: Report, made: Collection[Break]) -> tuple[Break, ...]:
     """The breaks in the order in which each finds most of what it needs, with what can be merged before each.
 
-    The builder's come first, since its tools build the target; USE changes come last in each root: emerge resolves
-    all of what they need, so nothing else may be in its way.
+    What another one brings comes before who needs it. The builder's come first, since its tools build the target; USE
+    changes come last in each root: emerge resolves all of what they need, so nothing else may be in its way.
     """
     graph = report.graph if report.graph.edges else report.tangle
     needs = graph.needs
-    done: set[Package] = set()
+    done = {package for step in made for package in step.packages}
     ordered: list[Break] = []
     left = sorted(chosen)
     while left:
         stuck = _stuck(graph, done)
 
         def lacking(step: Break, stuck: frozenset[Package] = stuck) -> tuple[Any, ...]:
-            missing = sum(edge.builds and edge.child in stuck for edge in needs.get(step.package, ()))
+            wanted = {edge.child for edge in needs.get(step.package, ()) if edge.builds and edge.child in stuck}
+            coming = {package for other in left for package in other.packages} & wanted
             order = {"binary": 0, "nodeps": 1, "use": 2}[step.method]
-            return step.package.root != "builder", order, missing, step
+            return step.package.root != "builder", order, len(coming), len(wanted), step
 
         step = min(left, key=lacking)
         left.remove(step)

@@ -4,17 +4,17 @@
     plan   = make(report)                        where to open them (pipeline.portage.plan)
     outcome = resolve(emerge, ["@system"])       all of it, until the sets are merged and sound
 
-Each round has to open something or to learn that a break is in vain, and there are at most `ROUNDS`. The builder's
-cycles come first: its tools are made sound before anything of the target is built with them.
+Each round opens something, and there are at most `ROUNDS`; a break that fails is planned around within its round. The
+builder's cycles come first: its tools are made sound before anything of the target is built with them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.errors import CheckFailed, CommandFailed, GoldspawnError
@@ -153,6 +153,8 @@ class _Work:
         self.plans: list[Plan] = []
         self.done: list[Break] = []
         self.failed: dict[Break, str] = {}
+        self.vain: dict[Break, int] = {}  # and after how many that were made
+        self.builder_opened = False
         self.waves: list[tuple[Package, ...]] = []
         self.members: set[Package] = set()
         self.spoilt: set[str] = set()
@@ -187,51 +189,72 @@ class _Work:
             self.say(f"as last time: {step}")
             if not self._make(step, Graph(())):
                 self.failed.clear()
+                self.vain.clear()
                 return
         self.remembered = bool(breaks)
 
     def _open(self) -> None:
         """Rounds of resolving and breaking, until emerge reports no cycle."""
         seen: set[frozenset[Cycle]] = set()
-        report: Report | None = None
         for _ in range(ROUNDS):
-            if report is None:
-                self.resolutions += 1
-                report = resolution(self.emerge, self.sets)
-                self._note_spoilt(report.graph)
-                if not report.cycles:
-                    return
-                self.remembered = False
-                if frozenset(report.cycles) in seen:
-                    raise Unbreakable(report.cycles[0], report, self.failed)
-                seen.add(frozenset(report.cycles))
-            plan = make(report, self._knowledge(report))
-            self.plans.append(plan)
-            self.say(str(plan))
-            if plan.closed:
-                raise Unbreakable(plan.closed[0], report, self.failed)
-            if self._act(plan, report.graph):
-                report = None  # the roots are not what they were
-        if report is not None:
-            raise Unbreakable(report.cycles[0], report, self.failed)
+            self.resolutions += 1
+            report = resolution(self.emerge, self.sets)
+            self._note_spoilt(report.graph)
+            if not report.cycles:
+                return
+            self.remembered = False
+            if frozenset(report.cycles) in seen:
+                raise Unbreakable(report.cycles[0], report, self.failed)
+            seen.add(frozenset(report.cycles))
+            self._open_all(report)
         raise GoldspawnError(f"after {ROUNDS} rounds there are still cycles", hint="say what is left with: plan")
 
-    def _act(self, plan: Plan, graph: Graph) -> bool:
-        """Makes the breaks of a plan up to the first that fails; whether any was made."""
-        for index, step in enumerate(plan.breaks):
-            if not self._make(step, graph):
-                return index > 0
-            last = index + 1 == len(plan.breaks)
-            if step.package.root == "builder" and (last or plan.breaks[index + 1].package.root == "target"):
+    def _open_all(self, report: Report) -> None:
+        """Makes breaks until each ring of a report is open, or nothing more can be opened before emerge is asked again.
+
+        A break that fails teaches the plan, and costs no resolution. It is in vain for as long as the roots are what
+        they were: what another break brings may be what it lacked.
+        """
+        made: set[Break] = set()
+        known = self._knowledge(report)
+        while True:
+            plan = make(report, replace(known, vain=frozenset(self.vain), made=frozenset(made)))
+            self.plans.append(plan)
+            self.say(str(plan))
+            steps = _helpful(plan)
+            if steps:
+                made |= self._act(steps, report.graph)
+            elif made:
+                return
+            elif plan.closed and not self._forgive(plan.closed):
+                raise Unbreakable(plan.closed[0], report, self.failed)
+
+    def _forgive(self, rings: Iterable[Cycle]) -> bool:
+        """Lets members of closed rings that failed before the last break was made be tried again; whether any did."""
+        members = {member for ring in rings for member in ring.members}
+        again = [step for step, before in self.vain.items() if before < len(self.done) and members & set(step.packages)]
+        for step in again:
+            del self.vain[step]
+        return bool(again)
+
+    def _act(self, steps: Sequence[Break], graph: Graph) -> set[Break]:
+        """Makes breaks up to the first that fails, and returns those made. The builder is whole before the target."""
+        made: set[Break] = set()
+        for step in steps:
+            if step.package.root == "target":
                 self._finish_builder(graph)
-        return True
+            if not self._make(step, graph):
+                return made
+            made.add(step)
+        self._finish_builder(graph)
+        return made
 
     def _knowledge(self, report: Report) -> Knowledge:
         options = self.options
         binaries: frozenset[Package] = frozenset()
         if options.binaries:
             binaries = at_hand(self.emerge, {member for ring in report.cycles for member in ring.members})
-        return Knowledge(binaries, (), options.costs, options.hollow, frozenset(self.failed), options.spare_builder)
+        return Knowledge(binaries, (), options.costs, options.hollow, spare_builder=options.spare_builder)
 
     def _make(self, step: Break, graph: Graph) -> bool:
         """Makes one break; False if that failed, and then the root is as it was."""
@@ -255,9 +278,11 @@ class _Work:
                 if tree is None or package.cpv not in installed(tree, package.root):
                     self.unfinished[package.root].drop(package)
             self.failed[step] = _reason(error)
+            self.vain[step] = len(self.done)
             self.say(f"in vain: {step}: {self.failed[step]}")
             return False
         self.done.append(step)
+        self.builder_opened |= step.package.root == "builder"
         self.members |= set(step.packages)
         return True
 
@@ -286,6 +311,9 @@ class _Work:
 
     def _finish_builder(self, graph: Graph) -> None:
         """Merges what the target needs of the builder, and mends what was broken there, before it builds the target."""
+        if not self.builder_opened:
+            return
+        self.builder_opened = False
         tools = {
             edge.child.atom for edge in graph.edges if edge.parent.root == "target" and edge.child.root == "builder"
         }
@@ -324,6 +352,13 @@ class _Work:
         if lines := faults(self.emerge, self.sets, self.members):
             shown = "\n".join(f"  {line}" for line in lines[:20])
             raise CheckFailed(f"the root is not as if there never had been a cycle:\n{shown}")
+
+
+def _helpful(plan: Plan) -> tuple[Break, ...]:
+    """The breaks of a plan that help on. While a ring of the builder is closed, nothing of the target does."""
+    if any(ring.members[0].root == "builder" for ring in plan.closed):
+        return tuple(step for step in plan.breaks if step.package.root == "builder")
+    return plan.breaks
 
 
 def _reason(error: CommandFailed) -> str:

@@ -96,6 +96,20 @@ def test_what_was_tried_in_vain_is_not_tried_again() -> None:
     assert (third.breaks, len(third.closed)) == ((), 1)
 
 
+def test_what_was_opened_since_the_report_is_planned_no_more() -> None:
+    rings = report("a b", "b a", "c d", "d c")
+    first = make(rings)
+    rest = make(rings, Knowledge(made=frozenset(first.breaks[:1])))
+    assert (names(rest), rest.cycles) == (names(first)[1:], 1)
+    assert make(rings, Knowledge(made=frozenset(first.breaks))).breaks == ()
+
+
+def test_a_break_that_another_one_helps_comes_after_it() -> None:
+    plan = make(report("hub x", "hub y", "hub z", "x hub", "y hub", "z hub", "a hub", "a b", "b a"),
+                Knowledge(vain=frozenset({Break("nodeps", (package("b"),))})))  # fmt: skip
+    assert names(plan) == ["hub", "a"]
+
+
 def test_the_cheaper_package_is_built_twice() -> None:
     plan = make(report("gcc make", "make gcc"), Knowledge(costs={"dev-libs/gcc": 3600, "dev-libs/make": 20}))
     assert names(plan) == ["make"]

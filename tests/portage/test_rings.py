@@ -112,6 +112,37 @@ def test_a_ring_through_a_use_flag_is_opened_by_the_flag_and_ends_as_configured(
     assert world.needed("shape") == {"font"}
 
 
+def test_what_failed_is_tried_again_when_another_break_has_brought_what_it_lacked(world: World) -> None:
+    """Neither member of font and shape compiles without paint, and paint waits for a ring that is opened after."""
+    others = ["left", "middle", "right"]
+    world.library("zip", may=others)
+    for name in others:
+        world.library(name, must=["zip"])
+    world.library("paint", must=["zip"])
+    world.library("font", must=["shape"])
+    world.library("shape", must=["paint"], may=["font"])
+    outcome = resolve(world.emerge(), SYSTEM)
+    assert made(outcome) == ["merge dev-libs/zip-1 with --nodeps", "merge dev-libs/shape-1 with --nodeps"]
+    assert "merge dev-libs/shape-1 with --nodeps" in map(str, outcome.failed)
+    assert (world.needed("shape"), world.needed("font")) == ({"paint", "font"}, {"shape"})
+    assert world.needed("zip") == set(others)
+
+
+def test_rings_that_only_flags_open_are_opened_one_suggestion_after_the_other(world: World) -> None:
+    """Portage suggests a flag for the shortest cycle alone; what failed in the other ring must not end the build."""
+    for first, second in (("font", "shape"), ("glyph", "ink")):
+        world.library(first, must=[second])
+        world.library(second, iuse="+full", depend=f"full? ( dev-libs/{first}:= )", must=[])
+        ebuild = world.repository / f"dev-libs/{second}/{second}-1.ebuild"
+        check = f'use full && {{ [[ -e ${{ESYSROOT}}/usr/include/{first}.h ]] || die "no {first}"; }}\n'
+        ebuild.write_text(ebuild.read_text().replace("src_compile() {\n", "src_compile() {\n    " + check))
+    outcome = resolve(world.emerge(), SYSTEM)
+    assert {step.method for step in outcome.breaks} == {"use"}
+    assert {step.package.name for step in outcome.breaks} == {"shape", "ink"}
+    for name in ("shape", "ink"):
+        assert "full" in installed(world.target)[f"dev-libs/{name}-1"].fact("USE").split()
+
+
 def test_a_ring_to_run_only_is_no_problem_at_all(world: World) -> None:
     world.ebuild("app-misc/hen", rdepend="app-misc/egg", system=True)
     world.ebuild("app-misc/egg", rdepend="app-misc/hen", system=True)
