@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.portage.asking import at_hand, resolution
+from pipeline.portage.breaking import Trial
 from pipeline.portage.cycles import Cycle, Edge, Graph, Package
 from pipeline.portage.emerge import Emerge
 from pipeline.portage.memory import Memory
+from pipeline.portage.outcome import Outcome, Unbreakable
 from pipeline.portage.plan import Break, Knowledge, Plan, make
 from pipeline.portage.report import Report, read
-from pipeline.portage.resolve import Options, Outcome, Trial, Unbreakable, at_hand, resolution, resolve
+from pipeline.portage.resolve import Options, resolve
 
 __all__ = [
     "Break", "Cycle", "Edge", "Emerge", "Graph", "Knowledge", "Memory", "Options", "Outcome", "Package", "Plan",

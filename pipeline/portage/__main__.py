@@ -20,9 +20,9 @@ from pathlib import Path
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError
 from pipeline.portage import Emerge, Memory, Options, Plan, plan_of, resolve
+from pipeline.portage.asking import resolution
 from pipeline.portage.drawing import advice, draw
 from pipeline.portage.report import Report
-from pipeline.portage.resolve import resolution
 
 DRAWN = 5
 """How many cycles are drawn; the rest is counted. With --all, all."""

@@ -12,42 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pipeline.errors import CheckFailed, CommandFailed, GoldspawnError
+from pipeline.portage.asking import at_hand, resolution
+from pipeline.portage.breaking import Trial, perform, prepare, reason, spoilt_by
 from pipeline.portage.cycles import Cycle, Graph, Package, Root
-from pipeline.portage.drawing import advice, draw
-from pipeline.portage.emerge import JSON_SINCE, Emerge
-from pipeline.portage.errors import explain
+from pipeline.portage.emerge import Emerge
 from pipeline.portage.installed import clear_leftovers, installed
 from pipeline.portage.memory import Memory, Unfinished
+from pipeline.portage.outcome import Outcome, Unbreakable
 from pipeline.portage.plan import Break, Knowledge, Plan, make
-from pipeline.portage.rebuild import FROM_SOURCE, half, rebuild
-from pipeline.portage.report import Report, read
+from pipeline.portage.rebuild import half, rebuild
+from pipeline.portage.report import Report
 from pipeline.portage.sound import faults
 
 ROUNDS = 24
 """How often the sets are resolved at most. A distribution's @system takes two."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Where each --nodeps is tried before it is done.
-
-    `copy` gives an `Emerge` that has a throw-away copy of one of the roots in its place. `packages` is a folder as
-    emerge sees it, from there as from here: what a trial has built lies in it and is merged, and not built twice.
-    """
-
-    copy: Callable[[Root], AbstractContextManager[Emerge]]
-    packages: str
-
-    def environment(self, emerge: Emerge) -> dict[str, str]:
-        """What is said to an emerge that builds such a package, or merges it: nobody but us has signed it."""
-        features = f"{emerge.environment.get('FEATURES', '')} -binpkg-signing binpkg-ignore-signature"
-        return {"PKGDIR": self.packages, "FEATURES": features.strip()}
 
 
 @dataclass(frozen=True)
@@ -65,70 +47,6 @@ class Options:
     trial: Trial | None = None
     memory: Memory | None = None
     spare_builder: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was done: every round's plan, the breaks that worked, those that did not, and what was built again."""
-
-    plans: tuple[Plan, ...] = ()
-    breaks: tuple[Break, ...] = ()
-    failed: tuple[Break, ...] = ()
-    rebuilt: tuple[tuple[Package, ...], ...] = ()
-    resolutions: int = 0
-    remembered: bool = False
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """For the manifest of an artifact."""
-        return {
-            "cycles": self.plans[0].cycles if self.plans else 0,
-            "breaks": Plan(self.breaks).as_json(),
-            "failed": Plan(self.failed).as_json(),
-            "rebuilt": [[{"package": one.cpv, "root": one.root} for one in wave] for wave in self.rebuilt],
-            "resolutions": self.resolutions,
-            "remembered": self.remembered,
-            "seconds": round(self.seconds, 1),
-        }
-
-    def __str__(self) -> str:
-        if not self.breaks:
-            return f"no cycles ({self.seconds:.0f} s)"
-        again = sum(len(wave) for wave in self.rebuilt)
-        return (
-            f"{len(self.breaks)} breaks in {self.resolutions} resolutions, {again} built again ({self.seconds:.0f} s)"
-        )
-
-
-class Unbreakable(GoldspawnError):
-    """A ring that cannot be opened: the message has its drawing."""
-
-    def __init__(self, ring: Cycle, report: Report, failed: Mapping[Break, str] | None = None) -> None:
-        self.ring = ring
-        tried = "".join(f"\ntried in vain: {step}: {why}" for step, why in (failed or {}).items())
-        super().__init__(
-            f"packages need each other to be built, and nothing opens the ring:\n\n{draw(ring)}\n{tried}\n"
-            f"what could be changed:\n{advice(ring, report.suggestions)}"
-        )
-
-
-def resolution(emerge: Emerge, sets: Sequence[str]) -> Report:
-    """Asks emerge what it would do for the sets; merges nothing.
-
-    Raises `GoldspawnError` with one clear line where emerge cannot tell, for any other reason than a cycle.
-    """
-    form = ["--circular-deps-report=json"] if emerge.version >= JSON_SINCE else []
-    answer = emerge.ask("--debug", *form, "--noreplace", *sets)
-    report = read(answer.stdout, answer.stderr)
-    if report.cycles or answer.status == 0:
-        return report
-    text = answer.stdout + "\n" + answer.stderr
-    told = explain(text)
-    if told is not None:
-        raise told
-    tail = "\n".join(line for line in (answer.stderr or answer.stdout).splitlines() if line.strip())
-    argv = emerge.emerge("--pretend", *sets)
-    raise CommandFailed(argv, answer.status, "\n".join(tail.splitlines()[-25:]))
 
 
 def resolve(
@@ -264,10 +182,7 @@ class _Work:
             prepare(self.emerge, step, spoilt=self.spoilt)
             trial = self.options.trial if step.method == "nodeps" else None
             if trial is not None:
-                with trial.copy(step.package.root) as copy:
-                    there = copy.of_same_portage(self.emerge)
-                    there.merge(*FROM_SOURCE, "--nodeps", "--buildpkg=y", *_atoms(step), at=step.package.root,
-                                env=trial.environment(self.emerge))  # fmt: skip
+                trial.build(self.emerge, step)
             if step.incomplete:
                 self.unfinished[step.package.root].add(step.packages, now=begun)
                 self.spoilt |= spoilt_by(step, graph)
@@ -277,7 +192,7 @@ class _Work:
                 tree = self.emerge.tree(package.root)
                 if tree is None or package.cpv not in installed(tree, package.root):
                     self.unfinished[package.root].drop(package)
-            self.failed[step] = _reason(error)
+            self.failed[step] = reason(error)
             self.vain[step] = len(self.done)
             self.say(f"in vain: {step}: {self.failed[step]}")
             return False
@@ -291,11 +206,7 @@ class _Work:
         root = step.package.root
         tree = self.emerge.tree(root)
         before = {entry.counter for entry in installed(tree, root).values()} if tree is not None else set()
-        if trial is None:
-            perform(self.emerge, step)
-        else:
-            self.emerge.merge("--oneshot", "--nodeps", "--usepkgonly", "--getbinpkg=n", "--buildpkg=n", *_atoms(step),
-                              at=root, env=trial.environment(self.emerge))  # fmt: skip
+        perform(self.emerge, step, trial)
         if not step.incomplete:
             return
         packages = set(step.packages)
@@ -359,69 +270,3 @@ def _helpful(plan: Plan) -> tuple[Break, ...]:
     if any(ring.members[0].root == "builder" for ring in plan.closed):
         return tuple(step for step in plan.breaks if step.package.root == "builder")
     return plan.breaks
-
-
-def _reason(error: CommandFailed) -> str:
-    """Why a merge failed, in a line: what its text means, or the last thing it complained of."""
-    if error.hint is not None:
-        return error.hint.splitlines()[0]
-    complaints = [line.strip("!* ") for line in error.tail.splitlines() if line.startswith(("!!!", " * "))]
-    lines = complaints or error.tail.split("\n")
-    return next((line for line in reversed(lines) if line.strip()), f"exit status {error.status}")
-
-
-def prepare(emerge: Emerge, step: Break, *, spoilt: set[str]) -> None:
-    """Merges what belongs before a break. Whether that can do without is its own to find out."""
-    roots: list[Root] = ["builder", "target"]
-    apart = [f"--buildpkg-exclude={' '.join(sorted(spoilt))}"] if spoilt else []
-    for root in roots:
-        if atoms := [package.atom for package in step.first if package.root == root]:
-            with contextlib.suppress(CommandFailed):
-                emerge.merge("--oneshot", "--noreplace", *apart, *atoms, at=root)
-
-
-def perform(emerge: Emerge, step: Break) -> None:
-    """Makes one break. Raises `CommandFailed`."""
-    root = step.package.root
-    if step.method == "binary":
-        emerge.merge("--oneshot", "--usepkg", *_atoms(step), at=root)
-    elif step.method == "use":
-        env = {"USE": " ".join(flag.removeprefix("+") for flag in step.flags)}
-        emerge.merge(*FROM_SOURCE, "--buildpkg=n", *_atoms(step), at=root, env=env)
-    else:
-        emerge.merge(*FROM_SOURCE, "--nodeps", "--buildpkg=n", *_atoms(step), at=root)
-
-
-def _atoms(step: Break) -> list[str]:
-    return [package.atom for package in step.packages]
-
-
-def at_hand(emerge: Emerge, packages: set[Package]) -> frozenset[Package]:
-    """Which of the packages could be merged from binary packages, with the configured flags: emerge knows."""
-    found = set()
-    roots: list[Root] = ["builder", "target"]
-    for root in roots:
-        asked = {package.cpv: package for package in packages if package.root == root}
-        if asked:
-            atoms = [package.atom for package in asked.values()]
-            answer = emerge.ask("--oneshot", "--nodeps", "--usepkg", "--binpkg-respect-use=y", *atoms, at=root)
-            for line in answer.stdout.splitlines():
-                if line.startswith("[binary"):
-                    name = line.split("]", 1)[1].split()[0].split(":")[0]
-                    found |= {
-                        package
-                        for cpv, package in asked.items()
-                        if name in (cpv, f"{cpv}-1") or name.startswith(f"{cpv}-")
-                    }
-    return frozenset(found)
-
-
-def spoilt_by(step: Break, graph: Graph) -> set[str]:
-    """The category/names that are built against what a break leaves incomplete, and that package itself."""
-    if not step.incomplete:
-        return set()
-    found = set(step.packages)
-    through = {edge.parent for edge in graph.edges if edge.child in found and not edge.builds}
-    hollow = {package for package in through if not any(edge.builds for edge in graph.needs.get(package, ()))}
-    found |= {edge.parent for edge in graph.edges if edge.builds and edge.child in found | hollow}
-    return {package.key for package in found}
