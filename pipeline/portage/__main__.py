@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable for emerge; repeatable"
         )
+        command.add_argument(
+            "--break-builder", action="store_true",
+            help="cycles among build tools may be opened in the / of emerge even if that is this machine's own",
+        )  # fmt: skip
         command.add_argument("--binaries", action="store_true", help="cycles may be opened with binary packages")
         command.add_argument("--log", type=Path, help="a file for all that emerge prints")
         command.add_argument("--json", action="store_true", help="print the result for programs")
@@ -83,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(line.removeprefix(">>> "))
 
     words = shlex.split(chosen.emerge)
+    if getattr(chosen, "memory", None) is not None and not chosen.key:
+        print("--memory needs --key: what the plans depend on, such as the tree's commit", file=sys.stderr)
+        return 2
     if not words or any("=" not in pair for pair in chosen.env):
         print("--emerge needs a command, and --env NAME=VALUE", file=sys.stderr)
         return 2
@@ -94,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options=tuple(chosen.option), environment=environment, log=log,
         )  # fmt: skip
         memory = Memory(chosen.memory, chosen.key) if getattr(chosen, "memory", None) is not None else None
-        options = Options(binaries=chosen.binaries, memory=memory)
+        own = emerge.builder is not None and emerge.builder.resolve() == Path("/")
+        options = Options(binaries=chosen.binaries, memory=memory, spare_builder=own and not chosen.break_builder)
         try:
             if chosen.command == "plan":
                 report = resolution(emerge, chosen.sets)

@@ -1,4 +1,4 @@
-"""What emerge is asked before anything is merged: the cycles in the way of the sets, and the binary packages at hand."""
+"""What emerge is asked before anything is merged: the cycles in the way of the sets, the binary packages at hand."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from pipeline.portage.emerge import JSON_SINCE, Emerge
 from pipeline.portage.errors import explain
 from pipeline.portage.report import Report, read
 
+LACKING = ("--noreplace",)
+"""What is there stays as it is, and what lacks is merged."""
 
-def resolution(emerge: Emerge, sets: Sequence[str]) -> Report:
+CURRENT = ("--update", "--deep", "--newuse")
+"""All is brought to the newest version and the configured flags: what a root that held packages before needs."""
+
+
+def resolution(emerge: Emerge, sets: Sequence[str], want: Sequence[str] = LACKING) -> Report:
     """Asks emerge what it would do for the sets; merges nothing.
 
     Raises `GoldspawnError` with one clear line where emerge cannot tell, for any other reason than a cycle.
     """
     form = ["--circular-deps-report=json"] if emerge.version >= JSON_SINCE else []
-    answer = emerge.ask("--debug", *form, "--noreplace", *sets)
+    answer = emerge.ask("--debug", *form, *want, *sets)
     report = read(answer.stdout, answer.stderr)
     if report.cycles or answer.status == 0:
         return report
@@ -26,7 +32,7 @@ def resolution(emerge: Emerge, sets: Sequence[str]) -> Report:
     if told is not None:
         raise told
     tail = "\n".join(line for line in (answer.stderr or answer.stdout).splitlines() if line.strip())
-    argv = emerge.emerge("--pretend", *sets)
+    argv = emerge.emerge("--pretend", *want, *sets)
     raise CommandFailed(argv, answer.status, "\n".join(tail.splitlines()[-25:]))
 
 

@@ -25,6 +25,14 @@ class Outcome:
     remembered: bool = False
     seconds: float = 0.0
 
+    def after(self, first: Outcome) -> Outcome:
+        """This and what was done before it, as one."""
+        return Outcome(
+            first.plans + self.plans, first.breaks + self.breaks, first.failed + self.failed,
+            first.rebuilt + self.rebuilt, first.resolutions + self.resolutions,
+            first.remembered and self.remembered, first.seconds + self.seconds,
+        )  # fmt: skip
+
     def as_json(self) -> dict[str, Any]:
         """For the manifest of an artifact."""
         return {

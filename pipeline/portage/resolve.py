@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.errors import CheckFailed, CommandFailed, GoldspawnError
-from pipeline.portage.asking import at_hand, resolution
+from pipeline.portage.asking import CURRENT, LACKING, at_hand, resolution
 from pipeline.portage.breaking import Trial, perform, prepare, reason, spoilt_by
 from pipeline.portage.cycles import Cycle, Graph, Package, Root
 from pipeline.portage.emerge import Emerge
@@ -39,6 +39,7 @@ class Options:
     `binaries`: rings may be opened with binary packages at hand. `costs` and `hollow` are for the planner. Without a
     `trial` a --nodeps is done at once; a merge that fails leaves the root as it was, but for what its phases did
     outside of their own folders. `memory` keeps plans. `spare_builder` as `plan.Knowledge` has it.
+    With `update` what the root held before is brought to its configuration as well: versions and USE flags.
     """
 
     binaries: bool = False
@@ -47,6 +48,7 @@ class Options:
     trial: Trial | None = None
     memory: Memory | None = None
     spare_builder: bool = False
+    update: bool = False
 
 
 def resolve(
@@ -89,10 +91,9 @@ class _Work:
         place = self.options.memory.place(self.emerge, self.sets) if self.options.memory is not None else None
         if self.options.memory is not None and place is not None:
             self._recall(self.options.memory.recall(place))
-        self._open()
-        self._merge_sets()
-        self._mend("builder")
-        self._mend("target")
+        self._merge_all(LACKING)
+        if self.options.update:
+            self._merge_all(CURRENT)
         self._assert()
         if self.options.memory is not None and place is not None and self.done and not self.remembered:
             self.options.memory.keep(place, self.done)
@@ -111,12 +112,22 @@ class _Work:
                 return
         self.remembered = bool(breaks)
 
-    def _open(self) -> None:
+    def _merge_all(self, want: Sequence[str]) -> None:
+        """Merges the sets as wanted, and leaves no cycle and nothing incomplete behind."""
+        self._open(want)
+        self.say(f"merging {' '.join(self.sets)}")
+        self.emerge.merge(*want, *self._unspoilt(), *self.sets)
+        self._mend("builder")
+        self._mend("target")
+
+    def _open(self, want: Sequence[str]) -> None:
         """Rounds of resolving and breaking, until emerge reports no cycle."""
         seen: set[frozenset[Cycle]] = set()
         for _ in range(ROUNDS):
             self.resolutions += 1
-            report = resolution(self.emerge, self.sets)
+            report = resolution(self.emerge, self.sets, want)
+            if want == CURRENT:  # a flag that is changed for now would be changed back at once
+                report = replace(report, suggestions=())
             self._note_spoilt(report.graph)
             if not report.cycles:
                 return
@@ -138,7 +149,8 @@ class _Work:
         while True:
             plan = make(report, replace(known, vain=frozenset(self.vain), made=frozenset(made)))
             self.plans.append(plan)
-            self.say(str(plan))
+            for line in str(plan).splitlines():
+                self.say(f"plan: {line}")
             steps = _helpful(plan)
             if steps:
                 made |= self._act(steps, report.graph)
@@ -235,10 +247,6 @@ class _Work:
             self.emerge.merge("--oneshot", "--noreplace", *self._unspoilt(), *sorted(tools), at="builder")
             self._mend("builder")
 
-    def _merge_sets(self) -> None:
-        self.say(f"merging {' '.join(self.sets)}")
-        self.emerge.merge("--noreplace", *self._unspoilt(), *self.sets)
-
     def _note_spoilt(self, graph: Graph) -> None:
         """Packages that are built against something incomplete make no binary packages for others."""
         for step in self.done:
@@ -257,12 +265,12 @@ class _Work:
         unfinished.done()
 
     def _assert(self) -> None:
-        if not self.members:
+        if not self.members and not self.options.update:
             return
         self.say("checking flags, :=, linkage, and that emerge has nothing left to do")
         if lines := faults(self.emerge, self.sets, self.members):
             shown = "\n".join(f"  {line}" for line in lines[:20])
-            raise CheckFailed(f"the root is not as if there never had been a cycle:\n{shown}")
+            raise CheckFailed(f"the root is not as if all had been merged in order:\n{shown}")
 
 
 def _helpful(plan: Plan) -> tuple[Break, ...]:

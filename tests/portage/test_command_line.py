@@ -53,6 +53,23 @@ def test_all_of_it_with_progress(ring: World) -> None:
     assert ring.needed("shape") == {"font"}
 
 
+def test_in_the_root_of_this_very_machine_no_cycle_is_broken_unless_that_is_said(world: World) -> None:
+    """Where emerge merges into this machine's /, a tool that is merged with --nodeps would be this machine's."""
+    world.ebuild("dev-util/gen", bdepend="dev-util/mk")
+    world.ebuild("dev-util/mk", bdepend="dev-util/gen")
+    world.ebuild("app-misc/product", bdepend="dev-util/gen", system=True)
+    spared = call(world, "plan", "--builder=/")
+    assert "nothing opens this one:\n┌─▶ dev-util/gen-1 (builder)" in spared.stdout, spared.stdout + spared.stderr
+    assert "- take a builder that has these already" in spared.stdout
+    told = call(world, "plan", "--builder=/", "--break-builder")
+    assert "1. merge dev-util/gen-1 with --nodeps, in the builder's /" in told.stdout, told.stdout + told.stderr
+
+
+def test_plans_are_remembered_under_a_key_only(world: World, tmp_path: Path) -> None:
+    done = call(world, "resolve", f"--memory={tmp_path / 'memory'}")
+    assert (done.returncode, done.stderr.split(":")[0]) == (2, "--memory needs --key")
+
+
 def test_a_variable_without_a_value_is_refused(ring: World) -> None:
     done = call(ring, "plan", "--env=nonsense")
     assert done.returncode == 2

@@ -151,6 +151,24 @@ def test_a_ring_to_run_only_is_no_problem_at_all(world: World) -> None:
     assert set(installed(world.target)) == {"app-misc/hen-1", "app-misc/egg-1"}
 
 
+def test_what_a_root_held_before_is_brought_to_its_configuration(world: World) -> None:
+    """As with a stage3: an older version, and a flag that the configuration wants otherwise, in a ring on top."""
+    world.library("shape", iuse="glyphs", depend="glyphs? ( dev-libs/font:= )", may=["font"])
+    world.library("font", must=["shape"], system=False)
+    world.ebuild("app-misc/old", "1", system=True)
+    resolve(world.emerge(), SYSTEM)
+    assert set(installed(world.target)) == {"app-misc/old-1", "dev-libs/shape-1"}
+    world.ebuild("app-misc/old", "2")
+    world.configure("package.use", "dev-libs/shape glyphs\n")
+    resolve(world.emerge(), SYSTEM)
+    assert "app-misc/old-1" in installed(world.target), "what is there stays, unless it is asked for"
+    outcome = resolve(world.emerge(), SYSTEM, Options(update=True))
+    assert set(installed(world.target)) == {"app-misc/old-2", "dev-libs/font-1", "dev-libs/shape-1"}
+    assert "glyphs" in installed(world.target)["dev-libs/shape-1"].fact("USE").split()
+    assert (world.needed("shape"), world.needed("font")) == ({"font"}, {"shape"})
+    assert {step.method for step in outcome.breaks} <= {"nodeps"}
+
+
 def test_no_cycle_at_all(world: World) -> None:
     world.library("plain")
     assert str(plan(world.emerge(), SYSTEM)) == "no cycles"
