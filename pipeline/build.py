@@ -16,7 +16,7 @@ from pipeline.image import Image
 from pipeline.lineage.listings import Listings
 from pipeline.machine.timing import BootTimes
 from pipeline.place import Place
-from pipeline.progress import Progress, report
+from pipeline.progress import Progress, of_line, report
 from pipeline.reuse.inputs import Keys, keys
 from pipeline.reuse.plan import Policy
 from pipeline.reuse.prune import Limits
@@ -110,7 +110,7 @@ class Build:
 
     def show(self, line: str) -> None:
         """Shows a line as what is being done right now."""
-        report(Progress(self.image.name, self._stage, "line", line.strip()))
+        report(of_line(self.image.name, self._stage, line))
 
 
 @contextlib.contextmanager

@@ -12,13 +12,24 @@ from pipeline import channel
 class Progress:
     """A sign of life: `subject` (an image, or "appliance") is in `stage`; `text` is the last line of what runs.
 
-    `state` is "begin", "line" or "end"; "pause" and "resume" when somebody else has the terminal in between.
+    `state` is "begin", "line" or "end"; "note" for a line that stays on the screen; "pause" and "resume" when somebody
+    else has the terminal in between.
     """
 
     subject: str
     stage: str
     state: str
     text: str = ""
+
+
+NOTED = "plan: "
+"""How lines begin that are notes: in a log, and between processes, they are lines as others are."""
+
+
+def of_line(subject: str, stage: str, text: str) -> Progress:
+    """A line of what runs, as a sign of life."""
+    text = text.rstrip()
+    return Progress(subject, stage, "note" if text.startswith(NOTED) else "line", text.strip())
 
 
 _sinks: list[Callable[[Progress], None]] = []

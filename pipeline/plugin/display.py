@@ -60,11 +60,23 @@ class Display:
                 self._works.pop(progress.subject, None)
                 self.hide()
                 return
+            if progress.state == "note":
+                self._note(f"{progress.subject}: {progress.text}")
+                return
             work = self._works.get(progress.subject)
             if progress.state == "begin" and (work is None or work.stage != progress.stage):
                 self._works[progress.subject] = _Work(progress.stage, time.monotonic(), told=time.monotonic())
             elif work is not None and progress.text:
                 work.text = progress.text
+
+    def _note(self, text: str) -> None:
+        """Writes a line that stays, below what pytest was writing."""
+        if self._quiet or self._paused:
+            return
+        self.hide()
+        if self._writer.width_of_current_line:
+            self._writer.line()
+        self._writer.line(text)
 
     def hide(self) -> None:
         """Wipes the lines and puts the cursor back where pytest left it."""

@@ -32,7 +32,7 @@ from pipeline.plugin.collect import needs_place
 from pipeline.plugin.inside import SELECTION
 from pipeline.plugin.loss import report_lost
 from pipeline.plugin.options import exchange, settings
-from pipeline.progress import Progress, report
+from pipeline.progress import Progress, of_line, report
 from pipeline.tarball import ERRAND, MERGED, run_errand
 from pipeline.user_cache import default_cache
 
@@ -213,7 +213,7 @@ class _Move:
                 stage = "cycles"
                 if not gentoo.possible(load(Path(message["image"]))):
                     return {}
-            with BuildLog(Path(message["log"]), lambda line: report(Progress(image, stage, "line", line))) as log:
+            with BuildLog(Path(message["log"]), lambda line: report(of_line(image, stage, line))) as log:
                 return run_errand(message, folder=exchange() / "tars", log=log)
         if kind == attend.KIND:
             guest = self._guest
