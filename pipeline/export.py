@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import platform
 import shutil
 import threading
@@ -25,6 +24,7 @@ from pipeline.errors import InputError
 from pipeline.image import Image
 from pipeline.lineage import deltas, sending
 from pipeline.machine import settings
+from pipeline.reuse.marks import unpacked
 from pipeline.reuse.verified import Made
 from pipeline.reuse.world import from_text
 
@@ -78,7 +78,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
             tree=manifest.Tree(digest.sha256, digest.entries, digest.bytes),
             packages=listed,
             receive=receive.command(image.name, file),
-            cycles=json.loads(told["cycles"]) if "cycles" in told else None,
+            cycles=unpacked(told.get("cycles")),
             deltas=steps,
             settings=_settings(image),
             boot=boot,

@@ -6,10 +6,13 @@ Each function does one stage in an open workspace, and notes in the build what i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.build import Build, open_build
 from pipeline.profile import Pool, apply, packages, seal
+from pipeline.reuse.marks import unpacked
 from pipeline.reuse.world import remotes
 from pipeline.secrets import nowhere_in
 from pipeline.tarball import MERGED, ask, fetch, unpack
@@ -22,16 +25,25 @@ class PlannedOnly(Exception):
 
 def open_for(build: Build) -> Workspace:
     """The image's workspace, locked; its owner closes it. Raises as `open_workspace`."""
-    workspace = open_workspace(
-        build.image, build.place, build.keys, build.zfs, policy=build.wishes.policy, wait=build.log.line
-    )
+    policy = build.wishes.policy
+    if build.wishes.plan and not policy.refuses("cycles"):  # whatever was merged before
+        policy = replace(policy, rebuild="cycles")
+    workspace = open_workspace(build.image, build.place, build.keys, build.zfs, policy=policy, wait=build.log.line)
     start = workspace.start.stage.replace("candidate", "profile")
     build.notes["dataset"] = f"starts after {start}" if start else "starts from nothing"
     return workspace
 
 
 def bootstrap(build: Build, workspace: Workspace) -> None:
-    """A root file system as the distribution leaves it, or the candidate of the image's base."""
+    """A root file system as the distribution leaves it, or the candidate of the image's base.
+
+    Raises `PlannedOnly` where that was the wish and there is nothing to plan.
+    """
+    if build.wishes.plan:
+        if build.image.base is not None:
+            raise PlannedOnly(f"it stands on {build.image.base.name}, whose sets are merged there")
+        if build.image.bootstrap.whole:
+            raise PlannedOnly("no cycles: packages are binary")
     if reused := workspace.reused("bootstrap"):
         build.notes["bootstrap"] = reused
     elif build.image.base is not None:
@@ -97,12 +109,12 @@ def _merge_sets(build: Build, workspace: Workspace) -> None:
     with workspace.filling("cycles", world=world, anew=tar is not None) as layer:
         if tar is not None:
             unpack(tar, layer.tree, log=build.log, timeout=build.place.limit(600))
-            told = tar.with_suffix(".json").read_text()
+            told = json.loads(tar.with_suffix(".json").read_text())
         else:
             with gentoo.workshop(build, build.wishes.tars) as workshop:
-                told = gentoo.as_mark(gentoo.merge_sets(workshop, layer.tree))
-        layer.marks[gentoo.MARK] = told
-    build.notes["cycles"] = json.loads(told)["summary"] + workspace.why("cycles")
+                told = gentoo.told(gentoo.merge_sets(workshop, layer.tree))
+        layer.marks[gentoo.MARK] = gentoo.as_mark(told)
+    build.notes["cycles"] = told["summary"] + workspace.why("cycles")
 
 
 def profile(build: Build, workspace: Workspace) -> None:
@@ -117,8 +129,9 @@ def profile(build: Build, workspace: Workspace) -> None:
     if named and not workspace.reused("packages"):
         with workspace.making("packages", build.log.line) as made:
             if not made:
+                below = workspace.told(workspace.layer)
                 with workspace.filling("packages") as layer:
-                    _install(build, layer.tree)
+                    layer.marks.update(_install(build, layer.tree, below))
     with workspace.fill_tree() as tree:
         secrets = build.secrets.files("run")
         apply(build.image, tree, secrets=secrets, log=build.log, slowness=build.place.slowness)
@@ -129,7 +142,8 @@ def profile(build: Build, workspace: Workspace) -> None:
     build.notes["profile"] = f"{kept}sealed" + workspace.why("candidate")
 
 
-def _install(build: Build, tree: Path) -> None:
+def _install(build: Build, tree: Path, below: Mapping[str, str]) -> dict[str, str]:
+    """Installs the profile's packages; returns marks for their layer. `below` are those of the layer beneath."""
     if build.image.bootstrap.whole:
         # The lists that the bootstrap left are of what the repositories have, or as old as the user's --frozen allows.
         world = build.image.bootstrap.world(tree)
@@ -138,11 +152,13 @@ def _install(build: Build, tree: Path) -> None:
             slowness=build.place.slowness, logins=build.secrets.logins,
             current=bool(world) and all(source.kind == "index" for source in world),
         )  # fmt: skip
-        return
+        return {}
     from pipeline import gentoo
 
     with gentoo.workshop(build, build.wishes.tars) as workshop:
-        gentoo.merge_packages(workshop, tree, build.image.profile.packages)
+        outcome = gentoo.merge_packages(workshop, tree, build.image.profile.packages)
+    facts = unpacked(below.get(gentoo.MARK)) or {}
+    return {gentoo.MARK: gentoo.as_mark({**facts, "packages": gentoo.told(outcome)})} if outcome.breaks else {}
 
 
 def candidate(build: Build, workspace: Workspace) -> None:

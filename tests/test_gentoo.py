@@ -15,6 +15,7 @@ import pytest
 from pipeline.image import load
 from pipeline.place import Place
 from pipeline.reuse.inputs import keys
+from pipeline.reuse.marks import unpacked
 from pipeline.reuse.plan import Policy
 from pipeline.throwaway import OWNER, copied
 from pipeline.workspace import open_workspace
@@ -66,6 +67,43 @@ def test_a_plan_is_shown_and_nothing_is_merged(gentoo: Callable[[str, list[str]]
     assert "1 cycle, 1 break" in ended.output
     assert "Completed" not in (sessions.artifacts / "logs/planned.log").read_text()
     assert left("planned", place) == []
+
+
+def test_what_has_nothing_to_plan_says_so_and_builds_nothing(
+    gentoo: Callable[[str, list[str]], Sessions], place: Place
+) -> None:
+    sessions = gentoo("below", ["sys-apps/baselayout"])
+    sessions.image("upon", 'from = "below"\n')
+    sessions.image("binary", (REPOSITORY / "tests/images/web1/image.toml").read_text().replace("web1", "binary"))
+    ended = sessions.run("--plan", "--image=upon", "--image=binary")
+    assert "planned only, as asked: it stands on below, whose sets are merged there" in ended.output
+    assert "planned only, as asked: no cycles: packages are binary" in ended.output
+    assert not ended.outcomes("FAILED"), ended.output
+    assert ended.outcomes("PASSED") == ["dataset", "dataset"], ended.output
+    assert not list(sessions.artifacts.glob("*/manifest.json"))
+
+
+def test_a_cycle_is_opened_on_datasets_after_a_trial_in_a_clone(
+    gentoo: Callable[[str, list[str]], Sessions], place: Place
+) -> None:
+    sessions = gentoo("ringed", ["media-libs/glyph", "media-libs/shaper"])
+    file = sessions.images / "ringed/image.toml"
+    file.write_text(file.read_text().replace("main_repository", 'binary = "never"\nmain_repository'))
+    until_cycles = ["-k", "dataset or bootstrap or cycles"]
+    ended = sessions.run(*until_cycles, "--max-age=0")
+    assert ended.outcome("cycles") == "PASSED", ended.output
+    # The plan is on the screen before anything is merged, and what came of it in the snapshot's marks.
+    assert ended.output.index("ringed: plan: 1 cycle, 1 break:") < ended.output.index("1 breaks in 2 resolutions")
+    zfs = Zfs()
+    told = [
+        entry.properties["cycles"] for entry in zfs.entries(place.layout.bootstraps) if "cycles" in entry.properties
+    ]
+    facts = [found for text in told if (found := unpacked(text))["breaks"]]
+    assert [step["packages"] for one in facts for step in one["breaks"]] == [["media-libs/shaper-1"]], facts
+    assert left("ringed", place) == []
+    again = sessions.run(*until_cycles, "--plan")
+    assert again.outcomes("SKIPPED") == ["cycles"], again.output
+    assert "1 cycle, 1 break" in again.output, "though all is merged already"
 
 
 def test_what_is_merged_lands_in_the_tree_and_not_in_this_machine(

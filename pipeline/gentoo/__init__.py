@@ -12,6 +12,6 @@ What Portage is and how its cycles are opened stands in `pipeline.portage`, whic
 
 from pipeline.gentoo.datasets import workshop
 from pipeline.gentoo.folders import possible
-from pipeline.gentoo.merge import MARK, as_mark, merge_packages, merge_sets, plan
+from pipeline.gentoo.merge import MARK, as_mark, merge_packages, merge_sets, plan, told
 
-__all__ = ["MARK", "as_mark", "merge_packages", "merge_sets", "plan", "possible", "workshop"]
+__all__ = ["MARK", "as_mark", "merge_packages", "merge_sets", "plan", "possible", "told", "workshop"]

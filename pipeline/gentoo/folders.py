@@ -21,7 +21,7 @@ from pipeline.command import BuildLog, run
 from pipeline.errors import CommandFailed, GoldspawnError
 from pipeline.gentoo.builder import BuilderRoot
 from pipeline.gentoo.enter import chroot
-from pipeline.gentoo.merge import as_mark, merge_sets
+from pipeline.gentoo.merge import merge_sets, told
 from pipeline.gentoo.store import Store
 from pipeline.image import Image, load
 from pipeline.scratch import scratch
@@ -63,12 +63,12 @@ def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slown
         except CommandFailed:
             if not (work / _RESULT).exists():
                 raise
-        told = json.loads((work / _RESULT).read_text())
-        if "error" in told:
+        result = json.loads((work / _RESULT).read_text())
+        if "error" in result:
             log_path = f"\nwhole log: {log.path}" if log.path is not None else ""
-            raise GoldspawnError(told["error"] + log_path, hint=told["hint"])
+            raise GoldspawnError(result["error"] + log_path, hint=result["hint"])
         (work / "root.tar").rename(tar)
-        tar.with_suffix(".json").write_text(json.dumps(told))
+        tar.with_suffix(".json").write_text(json.dumps(result))
 
 
 _HOME = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def work_here(folder: str, bootstrap: str, builder: str, store: str, work: str, 
         outcome = merge_sets(workshop, tree)
         (Path(work) / "root.tar").touch(mode=0o600)  # it holds /etc/shadow
         pack(tree, Path(work) / "root.tar", log=log, timeout=600 * float(slowness))
-        result.write_text(as_mark(outcome))
+        result.write_text(json.dumps(told(outcome)))
     except CommandFailed as error:
         result.write_text(json.dumps({"error": str(error), "hint": None}))
         return 1

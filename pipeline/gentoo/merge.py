@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.gentoo.workshop import Workshop
@@ -14,14 +15,12 @@ from pipeline.portage import Emerge, Options, Outcome, Plan, Trial, resolve
 from pipeline.portage import plan as planned
 from pipeline.portage.installed import installed
 from pipeline.portage.memory import Unfinished
-from pipeline.portage.rebuild import half
+from pipeline.portage.rebuild import FROM_SOURCE, half
 from pipeline.portage.stacked import stacked
+from pipeline.reuse.marks import packed
 
 MARK = "cycles"
 """The user property of a snapshot in which it stands how the cycles were opened, for the manifest."""
-
-_ROOM = 8000
-"""Characters that a user property may have (zfsprops(7): 8192 bytes)."""
 
 
 def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
@@ -30,24 +29,37 @@ def merge_sets(workshop: Workshop, tree: Path) -> Outcome:
     Raises `Unbreakable`, `CommandFailed`, `CheckFailed` and `InputError` as `pipeline.portage.resolve` does.
     """
     with workshop.target(tree) as (emerge, trial):
+        first = Outcome()
         if workshop.settings.first_pass == "nodeps":
-            # Everything in, unordered; then again, in order, against what is there.
-            emerge.merge("--nodeps", "--oneshot", "--buildpkg=n", "@system")
-            emerge.merge("--oneshot", "--usepkg=n", "@system")
+            with _incomplete(emerge):
+                emerge.merge("--nodeps", "--oneshot", "--buildpkg=n", "@system")
         elif workshop.settings.first_pass == "packages.build":
-            _merge_packages_build(workshop, emerge, trial)
-        outcome = resolve(emerge, workshop.settings.sets, _options(workshop, trial), say=workshop.log.line)
+            with _incomplete(emerge):
+                first = _merge_packages_build(workshop, emerge, trial)
+        options = _options(workshop, trial, update=workshop.settings.stage3 is not None)
+        outcome = resolve(emerge, workshop.settings.sets, options, say=workshop.log.line).after(first)
         emerge.merge("--depclean", "--with-bdeps=n")
-        emerge.merge("@preserved-rebuild")
+        # A binary package of it would be linked with the old library again.
+        built = () if workshop.settings.binary == "only" else FROM_SOURCE
+        emerge.merge(*built, "@preserved-rebuild")
         _refuse_offers(workshop, emerge)
     return outcome
 
 
-def _merge_packages_build(workshop: Workshop, emerge: Emerge, trial: Trial | None) -> None:
-    """Merges what the profile's packages.build names, with hardly a flag set, as catalyst makes its stage1.
+@contextlib.contextmanager
+def _incomplete(emerge: Emerge) -> Iterator[None]:
+    """What is merged into the target meanwhile counts as incomplete: it is built again once the sets are merged."""
+    began, before = int(time.time()), set(installed(emerge.seen))
+    yield
+    fresh = [entry.package for cpv, entry in installed(emerge.seen).items() if cpv not in before]
+    unfinished = Unfinished.of(emerge, "target")
+    unfinished.add(fresh, now=began)
+    for package in fresh:
+        unfinished.seen(half(emerge, package))
 
-    All of it counts as incomplete: it is built again, as configured, once the sets are merged.
-    """
+
+def _merge_packages_build(workshop: Workshop, emerge: Emerge, trial: Trial | None) -> Outcome:
+    """Merges what the profile's packages.build names, with hardly a flag set, as catalyst makes its stage1."""
     profile = workshop.settings.profile
     if not (names := stacked(profile, "packages.build", workshop.repositories)):
         raise InputError(
@@ -60,14 +72,7 @@ def _merge_packages_build(workshop: Workshop, emerge: Emerge, trial: Trial | Non
         options=(*emerge.options, "--oneshot", "--implicit-system-deps=n", "--buildpkg=n"),
         environment={**emerge.environment, "USE": flags},
     )
-    began = int(time.time())
-    before = set(installed(emerge.seen))
-    resolve(small, names, _options(workshop, trial), say=workshop.log.line)
-    fresh = [entry.package for cpv, entry in installed(emerge.seen).items() if cpv not in before]
-    unfinished = Unfinished.of(emerge, "target")
-    unfinished.add(fresh, now=began)
-    for package in fresh:
-        unfinished.seen(half(emerge, package))
+    return resolve(small, names, _options(workshop, trial), say=workshop.log.line)
 
 
 def merge_packages(workshop: Workshop, tree: Path, atoms: Sequence[str]) -> Outcome:
@@ -96,17 +101,24 @@ def plan(workshop: Workshop, tree: Path) -> Plan:
         return planned(emerge, workshop.settings.sets, _options(workshop))
 
 
-def as_mark(outcome: Outcome) -> str:
-    """An outcome as the text of a user property, without what does not fit in."""
-    told = {"summary": str(outcome), **outcome.as_json()}
-    text = json.dumps(told)
-    if len(text) > _ROOM:
-        text = json.dumps({**told, "rebuilt": [], "failed": []})
-    return text if len(text) <= _ROOM else json.dumps({**told, "rebuilt": [], "failed": [], "breaks": []})
+def told(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as data: a summary in words, and all that was done."""
+    return {"summary": str(outcome), **outcome.as_json()}
 
 
-def _options(workshop: Workshop, trial: Trial | None = None) -> Options:
+def as_mark(facts: Mapping[str, Any]) -> str:
+    """What was told as the text of a user property. What does not fit in is left out, and `left_out` names it."""
+    facts = dict(facts)
+    left_out: list[str] = []
+    while (text := packed(facts)) is None:
+        left_out.append(next(name for name in ("packages", "rebuilt", "failed", "breaks") if name in facts))
+        del facts[left_out[-1]]
+        facts["left_out"] = left_out
+    return text
+
+
+def _options(workshop: Workshop, trial: Trial | None = None, *, update: bool = False) -> Options:
     return Options(
         binaries=workshop.settings.binary != "never", trial=trial, memory=workshop.memory(),
-        spare_builder=workshop.spare_builder,
+        spare_builder=workshop.spare_builder, update=update,
     )  # fmt: skip

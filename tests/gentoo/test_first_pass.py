@@ -64,3 +64,20 @@ def test_all_of_system_without_dependencies_and_then_again_in_order(host: HostPo
     world.library("shape", may=["font"])
     merge_sets(asking(host, "nodeps"), world.target)
     assert (world.needed("font"), world.needed("shape")) == ({"shape"}, {"font"})
+
+
+def test_what_was_merged_without_dependencies_is_built_again_until_all_saw_what_ships(
+    host: HostPortage, world: World
+) -> None:
+    """A ring of three: built again once, the first of them would still have seen a half second one."""
+    world.library("font", system=False)
+    world.library("ant", may=["bee"], full=["bee/cow"])
+    world.library("bee", may=["cow"], full=["cow/ant"])
+    world.library("cow", may=["ant"], full=["ant/bee"])
+    merge_sets(asking(host, "nodeps"), world.target)
+    whole = {
+        name: {f"{name}_value", f"{name}_with_{other}", f"{name}_full_{other}"}
+        for name, other in (("ant", "bee"), ("bee", "cow"), ("cow", "ant"))
+    }
+    assert {name: world.symbols(name) for name in whole} == whole
+    assert not (world.target / MARKER).exists()
