@@ -163,6 +163,9 @@ class _Move:
 
     @contextmanager
     def _session_inside(self, guest: appliance.Guest, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+        for left in exchange().glob("selection-*.json"):
+            if not Path(f"/proc/{left.stem.removeprefix('selection-')}").exists():  # its session was killed
+                left.unlink(missing_ok=True)
         selection = exchange() / f"selection-{os.getpid()}.json"
         selection.write_text(json.dumps({nodeid: str(item.path) for nodeid, item in self._items.items()}))
         variables = {

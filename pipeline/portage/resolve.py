@@ -148,14 +148,14 @@ class _Work:
         known = self._knowledge(report)
         while True:
             plan = make(report, replace(known, vain=frozenset(self.vain), made=frozenset(made)))
+            steps = _helpful(plan)
+            if made and not steps:
+                return
             self.plans.append(plan)
             for line in str(plan).splitlines():
                 self.say(f"plan: {line}")
-            steps = _helpful(plan)
             if steps:
                 made |= self._act(steps, report.graph)
-            elif made:
-                return
             elif plan.closed and not self._forgive(plan.closed):
                 raise Unbreakable(plan.closed[0], report, self.failed)
 
