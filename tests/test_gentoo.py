@@ -60,15 +60,6 @@ def left(name: str, place: Place) -> list[str]:
     return [one for one in names.split() if f"/{name}-gs" in one]
 
 
-def test_a_plan_is_shown_and_nothing_is_merged(gentoo: Callable[[str, list[str]], Sessions], place: Place) -> None:
-    sessions = gentoo("planned", ["media-libs/glyph", "media-libs/shaper"])
-    ended = sessions.run("--plan", "-k", "cycles")
-    assert ended.outcomes("SKIPPED") == ["cycles"], ended.output
-    assert "1 cycle, 1 break" in ended.output
-    assert "Completed" not in (sessions.artifacts / "logs/planned.log").read_text()
-    assert left("planned", place) == []
-
-
 def test_what_has_nothing_to_plan_says_so_and_builds_nothing(
     gentoo: Callable[[str, list[str]], Sessions], place: Place
 ) -> None:
@@ -83,41 +74,34 @@ def test_what_has_nothing_to_plan_says_so_and_builds_nothing(
     assert not list(sessions.artifacts.glob("*/manifest.json"))
 
 
-def test_a_cycle_is_opened_on_datasets_after_a_trial_in_a_clone(
+def test_a_cycle_is_planned_and_then_opened_in_datasets_after_a_trial_in_a_clone(
     gentoo: Callable[[str, list[str]], Sessions], place: Place
 ) -> None:
     sessions = gentoo("ringed", ["media-libs/glyph", "media-libs/shaper"])
     file = sessions.images / "ringed/image.toml"
     file.write_text(file.read_text().replace("main_repository", 'binary = "never"\nmain_repository'))
+    log = sessions.artifacts / "logs/ringed.log"
     until_cycles = ["-k", "dataset or bootstrap or cycles"]
-    ended = sessions.run(*until_cycles, "--max-age=0")
+    planned = sessions.run(*until_cycles, "--plan", "--max-age=0")
+    assert planned.outcomes("SKIPPED") == ["cycles"], planned.output
+    assert "1 cycle, 1 break" in planned.output
+    assert "Completed" not in log.read_text()
+
+    ended = sessions.run(*until_cycles)
     assert ended.outcome("cycles") == "PASSED", ended.output
-    # The plan is on the screen before anything is merged, and what came of it in the snapshot's marks.
-    assert ended.output.index("ringed: plan: 1 cycle, 1 break:") < ended.output.index("1 breaks in 2 resolutions")
-    zfs = Zfs()
-    told = [
-        entry.properties["cycles"] for entry in zfs.entries(place.layout.bootstraps) if "cycles" in entry.properties
-    ]
-    facts = [found for text in told if (found := unpacked(text))["breaks"]]
-    assert [step["packages"] for one in facts for step in one["breaks"]] == [["media-libs/shaper-1"]], facts
-    assert left("ringed", place) == []
+    told = log.read_text()
+    assert told.index("plan: 1 cycle, 1 break:") < told.index("Completed")
+    assert "systemd-nspawn" in told
+    assert not Path("/var/db/pkg").exists() and not Path("/etc/portage").exists(), "merged into the host"
+    assert shutil.which("emerge") is None
+    layers = Zfs().entries(place.layout.bootstraps)
+    facts = [unpacked(entry.properties["cycles"]) for entry in layers if "cycles" in entry.properties]
+    assert [["media-libs/shaper-1"]] in [[step["packages"] for step in one["breaks"]] for one in facts], facts
+
     again = sessions.run(*until_cycles, "--plan")
     assert again.outcomes("SKIPPED") == ["cycles"], again.output
     assert "1 cycle, 1 break" in again.output, "though all is merged already"
-
-
-def test_what_is_merged_lands_in_the_tree_and_not_in_this_machine(
-    gentoo: Callable[[str, list[str]], Sessions], place: Place
-) -> None:
-    sessions = gentoo("merged", ["sys-apps/baselayout"])
-    ended = sessions.run("-k", "dataset or bootstrap or cycles", "--max-age=0")
-    assert ended.outcome("cycles") == "PASSED", ended.output
-    log = (sessions.artifacts / "logs/merged.log").read_text()
-    assert "systemd-nspawn" in log
-    assert "sys-apps/baselayout" in log
-    assert left("merged", place) == []
-    assert not Path("/var/db/pkg").exists() and not Path("/etc/portage").exists(), "merged into the host"
-    assert shutil.which("emerge") is None
+    assert left("ringed", place) == []
 
 
 def test_a_profile_that_does_not_exist_is_told_with_the_nearest(
