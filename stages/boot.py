@@ -14,21 +14,23 @@ from pipeline.build import Build
 from pipeline.errors import CheckFailed
 from pipeline.machine import Machine, leash, verified
 from pipeline.network import segment
-from pipeline.plugin.verdict import Reused
+from pipeline.plugin.verdict import Reused, verdicts
 from pipeline.reuse.plan import ago
 from pipeline.reuse.verified import from_mark, key
 from pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
-def boot(build: Build, profile: Workspace) -> Iterator[Machine]:
+def boot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> Iterator[Machine]:
     """A machine made of a clone of the candidate, booted, ready and healthy; gone afterwards.
 
     A candidate that passed all of this before, and has not changed, is not booted again: all that needs the machine
     then has its earlier result.
     """
     if not build.wishes.reverify:
-        build.verdict = from_mark(profile.told(profile.candidate).get("verdict"), key(build.image))
+        earlier = from_mark(profile.told(profile.candidate).get("verdict"), key(build.image))
+        if earlier is not None and verdicts(pytestconfig).covers(build.image.name, earlier):
+            build.verdict = earlier
     if build.verdict is not None:
         raise Reused(f"passed {ago(time.time() - build.verdict.time)}")
     slowness = build.place.slowness

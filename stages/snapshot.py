@@ -51,11 +51,17 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
 
 def _objection(checks: list[Outcome]) -> str | None:
     """Why these checks are no verdict, in a few words; None if every one of them passed."""
-    for result in ("failed", "skipped", "deselected", "started"):
-        names = [check.name.partition("::")[2] for check in checks if check.result == result]
+    for result in ("failed", "skipped", "uncollected", "deselected", "started"):
+        names = [_short(check.name) for check in checks if check.result == result]
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             verb = "was" if len(names) == 1 else "were"
-            were = "did not end" if result == "started" else result if result == "failed" else f"{verb} {result}"
+            told = {"failed": "failed", "started": "did not end", "uncollected": f"{verb} not collected"}
+            were = told.get(result, f"{verb} {result}")
             return f"{', '.join(names[:3])}{more} {were}"
     return None
+
+
+def _short(nodeid: str) -> str:
+    """A check without its file, and a file without its folder."""
+    return nodeid.partition("::")[2] or nodeid.rpartition("/")[2]

@@ -130,8 +130,10 @@ class Sessions:
         usual = {} if "--collect-only" in args else {"GOLDSPAWN_MAX_AGE": "24", "GOLDSPAWN_NO_REPORT": "yes"}
         env = {**usual, **(env or {})}
         plugins = ["-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider"]
-        argv = [sys.executable, "-m", "pytest", *plugins, "-v", f"--images={self.images}",
-                f"--artifacts={self.artifacts}", *args]  # fmt: skip
+        # Who names a file or a check of an image wants nothing else collected.
+        named = any((self.images / arg.split("::", 1)[0]).exists() for arg in args)
+        all_images = [] if named else [f"--images={self.images}"]
+        argv = [sys.executable, "-m", "pytest", *plugins, "-v", *all_images, f"--artifacts={self.artifacts}", *args]
         return argv, {**_outer(), **kept, **code(), "PYTHONUNBUFFERED": "1", **env}
 
     def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str] | Child:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifact import manifest
+from pipeline.image import load
 from pipeline.place import Place
+from pipeline.reuse.verified import Check, Verdict, as_mark, key
+from pipeline.zfs import Zfs
 from tests.conftest import SMALL, Sessions, code, forget
 from tests.test_deltas import pool, shell
+from tests.test_red_checks import STAGES
 
 PACKAGE = SMALL + '[profile]\npackages = ["hello"]\n'
 ON_IT = 'from = "cachebase"\n[profile]\npackages = ["tree"]\ntimezone = "Europe/Berlin"\n'
@@ -39,7 +44,7 @@ def quick(name: str) -> list[str]:
 @pytest.fixture(scope="module")
 def cached(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
     """Sessions with `cachebase`, which has a package, and `cachetop`, which stands on it."""
-    forget(bootstrapped, "cachetop", "cachebase", "broken")
+    forget(bootstrapped, "cachetop", "cachebase", "broken", "partly")
     sessions = Sessions(tmp_path_factory.mktemp("cached"))
     sessions.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": f"first {RUN}\n"})
     sessions.image("cachetop", ON_IT)
@@ -118,6 +123,24 @@ def test_other_tests_verify_the_same_candidate_again(cached: Sessions) -> None:
     assert table(ended.output)["profile"].startswith("reused (from ")
     assert ended.outcome("boot") == "PASSED"
     cached.image("cachebase", PACKAGE, tests=TESTS)
+
+
+def test_a_session_that_was_told_to_collect_less_makes_nothing_golden(cached: Sessions, place: Place) -> None:
+    """A check by its name, or image.toml without the file of tests: what then passes is no verdict of the image."""
+    folder = cached.image("partly", tests="def test_it(machine): pass\n")
+    alone = cached.run("partly/image.toml::snapshot")
+    assert alone.outcome("snapshot") == "SKIPPED", alone.output
+    assert "not exported: dataset, bootstrap, cycles and 10 more were not collected" in alone.output
+    file = cached.run("partly/image.toml", "-k", "dataset or snapshot")
+    assert "not exported: test_partly.py was not collected" in file.output
+    assert not (cached.artifacts / "partly").exists()
+    # As a version of goldspawn left it that took such a session for whole.
+    short = tuple(Check(f"partly/image.toml::{name}", "passed", 1.0) for name in STAGES[:-1])
+    mark = as_mark(key(load(folder)), Verdict(time.time(), short))
+    assert mark is not None
+    Zfs().mark(f"{place.layout.work}/partly@candidate", {"verdict": mark})
+    after = cached.run("--image=partly", "-k", "boot and not reboot")
+    assert after.outcome("boot") == "PASSED", after.output
 
 
 def origins(dataset: str) -> list[str]:

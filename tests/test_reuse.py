@@ -15,6 +15,7 @@ from pipeline.reuse import inputs
 from pipeline.reuse.inputs import CODE, Keys, keys
 from pipeline.reuse.marks import packed, unpacked
 from pipeline.reuse.plan import Policy, Start, ago, changes, newest, plan, reads_mark
+from pipeline.reuse.verified import Check, Verdict, as_mark, from_mark
 from pipeline.reuse.world import Source, as_text
 from pipeline.zfs import Entry
 
@@ -311,6 +312,13 @@ def test_a_mark_is_packed_and_nonsense_is_none() -> None:
     assert unpacked(packed({"a": [1, "ü"]})) == {"a": [1, "ü"]}
     assert unpacked("nonsense") is None and unpacked(None) is None
     assert packed([random.random() for _ in range(5000)]) is None
+
+
+def test_a_verdict_of_no_checks_is_none() -> None:
+    passed = Verdict(5.0, (Check("image.toml::boot", "passed", 1.0),))
+    assert from_mark(as_mark("k", passed), "k") == passed
+    assert from_mark(as_mark("k", passed), "other") is None
+    assert from_mark(as_mark("k", Verdict(5.0, ())), "k") is None
 
 
 def test_ages_are_told_as_people_do() -> None:

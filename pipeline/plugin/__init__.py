@@ -21,6 +21,7 @@ from pipeline.plugin.options import HOSTED
 from pipeline.plugin.prepare import Hooks, Prepare
 from pipeline.plugin.summary import Summary
 from pipeline.plugin.verdict import Verdicts
+from pipeline.plugin.whole import Whole
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,6 +50,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             return cached.show(chosen)
         register = config.pluginmanager.register
         register(ImagesMixin(), "goldspawn-collect")
+        register(Whole(config), "goldspawn-whole")
         register(Verdicts(config), "goldspawn-verdicts")
         hosted = HOSTED in getattr(config, "workerinput", {})
         hosts = [] if config.option.collectonly else wanted(config)

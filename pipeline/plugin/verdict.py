@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from pipeline.build import FOUNDATIONS
 from pipeline.errors import GoldspawnError
+from pipeline.image import FILE
 from pipeline.masking import masked
-from pipeline.plugin.collect import image_name, is_stage
+from pipeline.plugin.collect import image_folder, image_name, is_stage
 from pipeline.plugin.options import settings
+from pipeline.plugin.whole import whole
 from pipeline.progress import Progress, report
+from pipeline.reuse.verified import Verdict
 
 
 class Blocked(Exception):
@@ -28,7 +31,9 @@ _REUSED = pytest.StashKey[str]()
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check: `result` is passed, failed, skipped or deselected; `seconds` what it took, its fixtures included."""
+    """One check: `result` is passed, failed, skipped, deselected, or uncollected where this session was not
+    told of it (then `name` may be that of a whole file); `seconds` what it took, its fixtures included.
+    """
 
     name: str
     result: str
@@ -41,23 +46,37 @@ class Verdicts:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._expected: dict[str, list[str]] = {}
+        self._left_out: dict[str, list[str]] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._blocked: dict[str, str] = {}
 
     def outcomes(self, image: str) -> list[Outcome]:
         """The checks of an image but the last, `snapshot`, which asks: in order, with what came of them so far."""
-        return [self._outcomes.get(name, Outcome(name, "deselected", 0.0)) for name in self._expected.get(image, ())]
+        found = [self._outcomes.get(name, Outcome(name, "deselected", 0.0)) for name in self._expected.get(image, ())]
+        return [*found, *(Outcome(name, "uncollected", 0.0) for name in self._left_out.get(image, ()))]
 
     def spotless(self, image: str) -> bool:
         """Whether no check of an image has failed so far, and none was left out."""
         return all(one.result in ("passed", "started") for one in self.outcomes(image))
 
+    def covers(self, image: str, verdict: Verdict) -> bool:
+        """Whether an earlier verdict is of just the checks that the image has, as far as this session knows them."""
+        passed = _within(image, [one.name for one in verdict.checks])
+        known = _within(image, self._expected[image])
+        return bool(known) and (known <= passed if self._left_out[image] else known == passed)
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Iterator[None]:
+        folders = {folder.name: folder for item in items if (folder := image_folder(item.path)) is not None}
         for item in items:
             name = image_name(item)
             if name is not None and not (is_stage(item) and item.name == "snapshot"):
                 self._expected.setdefault(name, []).append(item.nodeid)
+        collected = {item.nodeid for item in items}
+        for name, folder in folders.items():
+            self._expected.setdefault(name, [])
+            left = whole(self._config).left_out(folder, collected)
+            self._left_out[name] = [one for one in left if not one.endswith(f"{FILE}::snapshot")]
         yield
 
     @pytest.hookimpl(wrapper=True)
@@ -141,6 +160,13 @@ class Verdicts:
         if isinstance(report, pytest.TestReport) and getattr(report, "reused", None):
             return "reused", "r", ("REUSED", {"green": True})
         return None
+
+
+def _within(image: str, nodeids: Iterable[str]) -> set[str]:
+    """Node ids without the way to the image's folder, which another session may have taken from elsewhere."""
+    return {
+        f"{file.rpartition(f'{image}/')[2]}::{check}" for file, _, check in (one.partition("::") for one in nodeids)
+    }
 
 
 def _mask(made: pytest.TestReport) -> None:

@@ -75,14 +75,15 @@ def as_mark(key: str, verdict: Verdict) -> str | None:
 
 
 def from_mark(text: str | None, key: str) -> Verdict | None:
-    """The verdict in a user property, None if there is none that holds for `key`."""
+    """The verdict in a user property, None if there is none that holds for `key`; one of no checks is none."""
     data = unpacked(text)
     try:
         made_for, time, checks = data
         verdict = Verdict(float(time), tuple(Check(*row) for row in checks))
     except (TypeError, ValueError):
         return None
-    return verdict if made_for == key and all(one.result == "passed" for one in verdict.checks) else None
+    passed = bool(verdict.checks) and all(one.result == "passed" for one in verdict.checks)
+    return verdict if made_for == key and passed else None
 
 
 def verdict(checks: Sequence[Made], time: float) -> Verdict:
