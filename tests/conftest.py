@@ -30,10 +30,9 @@ from pipeline.build import Wishes, open_build
 from pipeline.channel import INSIDE
 from pipeline.image import load
 from pipeline.place import Place
-from pipeline.plugin.options import exchange
 from pipeline.reuse.plan import Policy
 from pipeline.tarball import fetch, unpack
-from pipeline.user_cache import default_cache
+from pipeline.user_cache import default_cache, exchange
 from pipeline.workspace import open_workspace
 from tests.warm import Child, Warm
 

@@ -20,9 +20,9 @@ from pipeline.export import export
 from pipeline.image import load
 from pipeline.lineage import sending
 from pipeline.place import Place
-from pipeline.plugin.options import exchange
 from pipeline.reuse.inputs import keys
 from pipeline.reuse.plan import Policy
+from pipeline.user_cache import exchange
 from pipeline.workspace import Workspace, open_workspace
 from pipeline.zfs import Zfs
 from tests.conftest import SMALL, Sessions

@@ -14,10 +14,10 @@ import pytest
 from pipeline.build import Wishes, open_build
 from pipeline.image import load
 from pipeline.place import Place
-from pipeline.plugin.options import exchange
 from pipeline.profile import packages
 from pipeline.profile.pool import Archive, Pool, fetched, wanted
 from pipeline.reuse.plan import Policy
+from pipeline.user_cache import exchange
 from pipeline.workspace import open_workspace
 from tests.conftest import SMALL, Sessions
 

@@ -13,10 +13,10 @@ from pipeline.build import Build, Wishes, open_build
 from pipeline.image import load
 from pipeline.machine import Machine, verified
 from pipeline.place import Place
-from pipeline.plugin.options import exchange
 from pipeline.profile import Pool, apply, packages, seal
 from pipeline.profile.seal import unsealed
 from pipeline.reuse.plan import Policy
+from pipeline.user_cache import exchange
 from pipeline.workspace import Workspace, open_workspace
 from tests.conftest import SMALL, Sessions
 

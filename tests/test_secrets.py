@@ -21,8 +21,8 @@ from pipeline.image import load
 from pipeline.machine import host, settings
 from pipeline.masking import hide, masked
 from pipeline.place import Place
-from pipeline.plugin.options import exchange
 from pipeline.secrets import opened, read
+from pipeline.user_cache import exchange
 from tests.conftest import SMALL, Session, Sessions
 
 KEEPER = (

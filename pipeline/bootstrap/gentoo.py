@@ -200,9 +200,16 @@ class Gentoo(Settings):
         return stage3.files if stage3 is not None else ()
 
     @property
+    def copied(self) -> tuple[str, ...]:
+        return (self.portage,) if self.portage else ()
+
+    @property
     def folders(self) -> tuple[str, ...]:
-        named = [one.folder for one in self.repositories if one.folder is not None]
-        return (*named, *([self.portage] if self.portage else []))
+        return tuple(one.folder for one in self.repositories if one.folder is not None)
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        return ("share", "jobs")  # what the machine is bound to, and how much is built at once
 
     @property
     def shared(self) -> Mapping[str, bool]:

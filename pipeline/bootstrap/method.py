@@ -40,8 +40,18 @@ class Settings:
         return ()
 
     @property
+    def copied(self) -> tuple[str, ...]:
+        """Folders that the settings name whose files come into the bootstrap: inputs of that."""
+        return ()
+
+    @property
     def folders(self) -> tuple[str, ...]:
         """Folders that the settings name: inputs of what is merged after the bootstrap."""
+        return ()
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Fields that change nothing in a tree."""
         return ()
 
     @property

@@ -20,7 +20,7 @@ from pipeline.lineage.deltas import KINDS
 from pipeline.place import Choice, choose
 from pipeline.reuse.plan import Policy
 from pipeline.reuse.prune import Limits
-from pipeline.user_cache import default_cache
+from pipeline.user_cache import exchange
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,6 @@ def settings(config: pytest.Config) -> Settings:
     if _KEY not in config.stash:
         config.stash[_KEY] = _resolve(config)
     return config.stash[_KEY]
-
-
-def exchange() -> Path:
-    """The folder of the cache that this machine shares with its appliance: root file systems, byte code."""
-    if INSIDE in os.environ:
-        return Path(os.environ[INSIDE])
-    return default_cache() / "exchange"
 
 
 def _resolve(config: pytest.Config) -> Settings:

@@ -31,10 +31,10 @@ from pipeline.image import load
 from pipeline.plugin.collect import needs_place
 from pipeline.plugin.inside import SELECTION
 from pipeline.plugin.loss import report_lost
-from pipeline.plugin.options import exchange, settings
+from pipeline.plugin.options import settings
 from pipeline.progress import Progress, of_line, report
 from pipeline.tarball import ERRAND, MERGED, run_errand
-from pipeline.user_cache import default_cache
+from pipeline.user_cache import default_cache, exchange
 
 SOCKET = "/run/goldspawn-outside.sock"
 """The channel's socket in the guest."""

@@ -15,8 +15,8 @@ from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError
 from pipeline.plugin.collect import image_folder
 from pipeline.plugin.loss import report_lost
-from pipeline.plugin.options import exchange
 from pipeline.progress import Progress, report
+from pipeline.user_cache import exchange
 
 
 class Hooks:

@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.image import Image, as_data
+from pipeline.reuse import digest
 
 _CODE = Path(__file__).parents[1]
-_LARGE = 16 << 20
-"""Bytes above which a file (a tarball of an operating system) is known by size and time: to read it would take seconds
-of every run. Where it matters, image.toml has its digest."""
-
 CODE = "goldspawn's own code"
 """The name of the input that is the code of a stage."""
 
@@ -95,7 +92,7 @@ def keys(image: Image) -> Keys:
     if image.base is None:
         found.append(_bootstrap(image))
     if image.base is None and not image.bootstrap.whole:
-        builder = _digest([_file_digest(image.folder / name) for name in image.bootstrap.builder_files])[:16]
+        builder = _digest([digest.of_file(image.folder / name) for name in image.bootstrap.builder_files])[:16]
         found.append(_cycles(image, builder, found[-1].key))
     below = keys(image.base).candidate if image.base is not None else found[-1].key
     if image.profile.packages:
@@ -106,12 +103,16 @@ def keys(image: Image) -> Keys:
 
 
 def _bootstrap(image: Image) -> Inputs:
+    elsewhere = image.bootstrap.elsewhere
+    settings = {name: value for name, value in as_data(image.bootstrap).items() if name not in elsewhere}
+    code = ["bootstrap", *([] if image.bootstrap.whole else ["portage/configuration.py"])]  # which writes /etc/portage
     reads = {
-        **_named("bootstrap", as_data(image.bootstrap)),
+        **_named("bootstrap", settings),
         "artifact.compression": json.dumps(image.artifact.compression),
         "architecture": json.dumps(platform.machine()),
-        **{f"file {name}": _file_digest(image.folder / name) for name in image.bootstrap.files},
-        CODE: _code_digest("bootstrap"),
+        **{f"file {name}": digest.of_file(image.folder / name) for name in image.bootstrap.files},
+        **{f"folder {name}": _digest(_folder_digest(image.folder / name)) for name in image.bootstrap.copied},
+        CODE: _digest([_code_digest(part) for part in code]),
     }
     return Inputs("bootstrap", reads)
 
@@ -119,7 +120,7 @@ def _bootstrap(image: Image) -> Inputs:
 def _cycles(image: Image, builder: str, below: str) -> Inputs:
     reads = {
         "builder": builder,
-        **{f"folder {name}": _digest(_folder_digest(image.folder / name)) for name in image.bootstrap.folders},
+        **{f"folder {name}": _digest(_repository_digest(image.folder / name)) for name in image.bootstrap.folders},
         CODE: _digest([_code_digest("portage"), _code_digest("gentoo")]),
     }
     return Inputs("cycles", reads, below)
@@ -166,25 +167,25 @@ def _code_digest(part: str) -> str:
     """The digest of a folder of our code, or of one file."""
     at = _CODE / part
     files = [at] if at.is_file() else sorted(path for path in at.rglob("*") if path.suffix in (".py", ".sh"))
-    return _digest([(path.name, _file_digest(path)) for path in files])
-
-
-def _file_digest(path: Path) -> str:
-    state = path.stat()
-    if state.st_size > _LARGE:
-        return f"{state.st_size} {state.st_mtime_ns}"
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _digest([(path.name, digest.of_file(path)) for path in files])
 
 
 def _folder_digest(root: Path) -> list[tuple[str, ...]]:
     return sorted(_entries(root))
 
 
-def _entries(root: Path) -> Iterable[tuple[str, ...]]:
+def _repository_digest(root: Path) -> list[tuple[str, ...]]:
+    """As `_folder_digest`, without what git keeps beside the files of a checkout: to fetch changes none of them."""
+    return sorted(_entries(root, without=".git"))
+
+
+def _entries(root: Path, *, without: str = "") -> Iterable[tuple[str, ...]]:
     for path in root.rglob("*"):
-        name = str(path.relative_to(root))
+        relative = path.relative_to(root)
+        if without in relative.parts:
+            continue
         if path.is_symlink():
-            yield name, "link", str(path.readlink())
+            yield str(relative), "link", str(path.readlink())
         else:
             mode = oct(path.stat().st_mode)
-            yield name, mode, _file_digest(path) if path.is_file() else ""
+            yield str(relative), mode, digest.of_file(path) if path.is_file() else ""

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from pipeline.command import output
 from pipeline.image import FILE, Image, as_data
+from pipeline.reuse import digest
 from pipeline.reuse.marks import packed, unpacked
 from pipeline.zfs import Zfs
 
@@ -62,7 +63,8 @@ def key(image: Image) -> str:
         as_data(image.service),
         as_data(image.checks),
         image.secrets_for("credential"),
-        [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
+        dict(image.bootstrap.shared),
+        [(path.name, digest.of_file(path)) for path in files],
         output(["systemctl", "--version"]).stdout.split("\n")[0],
         Zfs.version(),
     ]

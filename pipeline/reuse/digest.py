@@ -1,0 +1,58 @@
+"""Digests of files. A large one is read once, and its digest is remembered for as long as it is the same file.
+
+That is: the one of this path, with the same inode, size, and times of the last change of content and inode. Tools set
+the former time as they like (`rsync --times`), but nobody can set the latter (inode(7), st_ctime).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.user_cache import exchange
+
+_LARGE = 16 << 20
+"""Bytes above which a file is not read in every run: a tarball of an operating system takes seconds."""
+
+_SETTLED = 2.0
+"""Seconds after its last change from which on a file cannot change once more within one tick of its clock."""
+
+
+def of_file(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits. Raises `OSError`."""
+    state = path.stat()
+    if state.st_size <= _LARGE:
+        return _read(path)
+    name = str(path.absolute())
+    same: list[str | int] = [name, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    memory = exchange() / "digests" / hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    with contextlib.suppress(OSError, ValueError):
+        told = json.loads(memory.read_text())
+        if told[:-1] == same:
+            return str(told[-1])
+    digest = _read(path)
+    if time.time() - state.st_ctime > _SETTLED and path.stat().st_ctime_ns == state.st_ctime_ns:
+        _remember(memory, [*same, digest])
+    return digest
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remember(memory: Path, told: Sequence[str | int]) -> None:
+    with contextlib.suppress(OSError):  # then it is read again
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = memory.with_name(f"{memory.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            fresh.write_text(json.dumps(told))
+            fresh.replace(memory)
+        finally:
+            fresh.unlink(missing_ok=True)
