@@ -118,7 +118,9 @@ class Workspace:
             with self.zfs.mounted(dataset, self.place.mountpoint(dataset)) as tree:
                 filling = Filling(tree)
                 yield filling
-                world = (*self.image.bootstrap.world(tree), *world)
+                settings = self.image.bootstrap
+                own = settings.installed_world(tree) if stage == "packages" else settings.world(tree)
+                world = (*own, *world)
             marks = {"world": as_text(world)} if world else {}
             self._end(stage, f"{dataset}@tree", key, below, {**marks, **filling.marks})
         except BaseException:

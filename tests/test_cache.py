@@ -18,7 +18,9 @@ import pytest
 from pipeline.artifact import manifest
 from pipeline.image import load
 from pipeline.place import Place
+from pipeline.reuse.inputs import keys
 from pipeline.reuse.verified import Check, Verdict, as_mark, key
+from pipeline.reuse.world import from_text
 from pipeline.zfs import Zfs
 from tests.conftest import SMALL, Sessions, code, forget
 from tests.test_deltas import pool, shell
@@ -44,7 +46,7 @@ def quick(name: str) -> list[str]:
 @pytest.fixture(scope="module")
 def cached(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
     """Sessions with `cachebase`, which has a package, and `cachetop`, which stands on it."""
-    forget(bootstrapped, "cachetop", "cachebase", "broken", "partly")
+    forget(bootstrapped, "cachetop", "cachebase", "broken", "partly", "ontar")
     sessions = Sessions(tmp_path_factory.mktemp("cached"))
     sessions.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": f"first {RUN}\n"})
     sessions.image("cachetop", ON_IT)
@@ -141,6 +143,23 @@ def test_a_session_that_was_told_to_collect_less_makes_nothing_golden(cached: Se
     Zfs().mark(f"{place.layout.work}/partly@candidate", {"verdict": mark})
     after = cached.run("--image=partly", "-k", "boot and not reboot")
     assert after.outcome("boot") == "PASSED", after.output
+
+
+def test_packages_on_a_tarball_know_the_repositories_that_they_came_from(
+    cached: Sessions, small_tar: Path, place: Place
+) -> None:
+    """The tarball stays what it is; but an update of what was installed into it counts."""
+    tarball = f'[bootstrap]\nmethod = "tarball"\ntarball = "{small_tar}"\n[profile]\npackages = ["hello"]\n'
+    known = keys(load(cached.image("ontar", tarball)))
+    ended = cached.run("--image=ontar", "-k", "dataset or bootstrap or cycles or profile")
+    assert ended.status == 0, ended.output
+    layers = {
+        entry.properties["stage"]: from_text(entry.properties["world"])
+        for entry in Zfs().entries(place.layout.bootstraps)
+        if entry.properties.get("inputs") in (known.bootstrap, known.packages)
+    }
+    assert layers["bootstrap"] == ()
+    assert layers["packages"] and {one.kind for one in layers["packages"]} == {"index"}
 
 
 def origins(dataset: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bootstrap.indices import LISTS, indices
+from pipeline.bootstrap.tarball import FromTarball
 from pipeline.errors import PlaceError
 from pipeline.reuse.world import Source, as_text, from_text, index, moved, remotes
 
@@ -100,6 +101,12 @@ def test_a_mirror_that_does_not_answer_is_told_with_what_to_do(mirror: Server, t
     with pytest.raises(PlaceError, match=r"cannot look whether .*InRelease has changed: .*refused") as told:
         moved(sources)
     assert "--frozen" in (told.value.hint or "")
+
+
+def test_packages_on_a_tarball_come_from_the_repositories_of_its_tree(mirror: Server, tree: Path) -> None:
+    settings = FromTarball(tarball="root.tar")
+    assert settings.world(tree) == (), "a tarball with a digest stays what it is"
+    assert settings.installed_world(tree) == indices(tree) != ()
 
 
 def test_both_formats_of_sources_are_read_and_what_is_switched_off_is_not(tmp_path: Path) -> None:

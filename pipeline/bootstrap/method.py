@@ -63,6 +63,10 @@ class Settings:
         """What the packages of a tree came from, as the tree itself tells: its package manager's indices."""
         return ()
 
+    def installed_world(self, tree: Path) -> tuple[Source, ...]:
+        """As `world`, of a tree into which its own package manager has installed more."""
+        return self.world(tree)
+
     def unseen(self) -> tuple[Source, ...]:
         """What packages come from, and nobody can look at cheaply: it counts by its age, from now on."""
         return ()
