@@ -13,9 +13,8 @@ from pathlib import Path
 from pipeline.build import Build, open_build
 from pipeline.profile import Pool, apply, packages, seal
 from pipeline.reuse.marks import unpacked
-from pipeline.reuse.world import remotes
 from pipeline.secrets import nowhere_in
-from pipeline.tarball import MERGED, ask, fetch, unpack
+from pipeline.tarball import MERGED, ask, drawn_from, fetch, unpack
 from pipeline.workspace import Workspace, open_workspace
 
 
@@ -103,16 +102,17 @@ def _merge_sets(build: Build, workspace: Workspace) -> None:
     if build.wishes.plan:
         with workspace.looking() as tree, gentoo.workshop(build, build.wishes.tars) as workshop:
             raise PlannedOnly(str(gentoo.plan(workshop, tree)))
-    # Before the merge: what changes in the middle of it counts as changed the next time.
-    world = remotes(build.image.bootstrap.remotes) + build.image.bootstrap.unseen()
+    unseen = build.image.bootstrap.unseen()  # before the merge: it may change in the middle
     tar = ask(build.image, MERGED, max_age=build.wishes.policy.age("cycles"), log=build.log)
-    with workspace.filling("cycles", world=world, anew=tar is not None) as layer:
+    with workspace.filling("cycles", anew=tar is not None) as layer:
         if tar is not None:
             unpack(tar, layer.tree, log=build.log, timeout=build.place.limit(600))
             told = json.loads(tar.with_suffix(".json").read_text())
+            layer.world = drawn_from(tar)
         else:
             with gentoo.workshop(build, build.wishes.tars) as workshop:
                 told = gentoo.told(gentoo.merge_sets(workshop, layer.tree))
+                layer.world = (*workshop.sources(), *unseen)
         layer.marks[gentoo.MARK] = gentoo.as_mark(told)
     build.notes["cycles"] = told["summary"] + workspace.why("cycles")
 

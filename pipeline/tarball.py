@@ -22,7 +22,7 @@ from pipeline.command import BuildLog, run
 from pipeline.errors import GoldspawnError
 from pipeline.image import Image, load
 from pipeline.reuse.inputs import keys
-from pipeline.reuse.world import Source, as_text, from_text, moved, remotes
+from pipeline.reuse.world import Source, as_text, from_text, moved
 from pipeline.zfs import FULL, room_explained
 
 ERRAND = "bootstrap"
@@ -35,9 +35,14 @@ _KEPT = 14 * 86400.0
 
 
 class Maker(Protocol):
-    """What writes one kind of tar, whole or not at all; packages in it are at most `max_age` seconds old."""
+    """What writes one kind of tar, whole or not at all; packages in it are at most `max_age` seconds old.
 
-    def __call__(self, image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None: ...
+    Returns what those came from, None where the tar itself tells.
+    """
+
+    def __call__(
+        self, image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float
+    ) -> tuple[Source, ...] | None: ...
 
 
 _MAKERS: dict[str, Maker] = {}
@@ -108,14 +113,13 @@ def make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLog
             log.line(f"{part}: reuses {tar.name}")
             return tar
         _forget(tar)
-        world = remotes(image.bootstrap.remotes) + image.bootstrap.unseen() if part == MERGED else ()
+        unseen = image.bootstrap.unseen() if part == MERGED else ()  # before: it may change in the middle
         started = time.monotonic()
-        _MAKERS[part](image, tar, log=log, max_age=max_age, slowness=slowness)
+        known_to_it = _MAKERS[part](image, tar, log=log, max_age=max_age, slowness=slowness)
         if not tar.exists():
             raise GoldspawnError(f"bootstrap method {image.bootstrap.method} made no {tar}")
-        if part != MERGED:
-            world = _world(image, tar)
-        _beside(tar).write_text(as_text(world))
+        world = _world(image, tar) if known_to_it is None else known_to_it
+        _beside(tar).write_text(as_text((*world, *unseen)))
         log.line(f"{part}: {tar.stat().st_size / 1e6:.0f} MB in {time.monotonic() - started:.0f} s")
     return tar
 
@@ -123,6 +127,12 @@ def make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLog
 def _beside(tar: Path) -> Path:
     """The file that says which world a tar was drawn from."""
     return tar.with_suffix(".world")
+
+
+def drawn_from(tar: Path) -> tuple[Source, ...]:
+    """The world from which a tar was drawn; what nobody knows counts as moved the next time."""
+    known = from_text(_beside(tar).read_text()) if _beside(tar).exists() else None
+    return (Source("age", tar.name),) if known is None else known
 
 
 def _forget(tar: Path) -> None:
@@ -135,8 +145,7 @@ def _holds(tar: Path, max_age: float) -> bool:
         return False
     if 0 <= time.time() - tar.stat().st_mtime < max_age:  # one that a wrong clock dated into the future is looked at
         return True
-    sources = from_text(_beside(tar).read_text()) if _beside(tar).exists() else None
-    return sources is not None and not moved(sources)
+    return not moved(drawn_from(tar))
 
 
 def _world(image: Image, tar: Path) -> tuple[Source, ...]:

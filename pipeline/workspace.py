@@ -37,10 +37,14 @@ from pipeline.zfs import Entry, Zfs, ZfsError
 
 @dataclass
 class Filling:
-    """A layer that is being made: its mounted `tree`, and `marks` for the snapshot that will end it."""
+    """A layer that is being made: its mounted `tree`, and `marks` for the snapshot that will end it.
+
+    `world` is what its packages came from, as far as the tree's own package manager does not know that.
+    """
 
     tree: Path
     marks: dict[str, str] = field(default_factory=dict)
+    world: tuple[Source, ...] = ()
 
 
 class Workspace:
@@ -101,11 +105,10 @@ class Workspace:
         return f"; {reason}" if reason else ""
 
     @contextlib.contextmanager
-    def filling(self, stage: str, *, world: tuple[Source, ...] = (), anew: bool = False) -> Iterator[Filling]:
+    def filling(self, stage: str, *, anew: bool = False) -> Iterator[Filling]:
         """A new layer, mounted: a clone of the one below, or an empty dataset for the first one and with `anew`.
 
-        When the block ends well it is kept as what ends `stage`. `world` is what is known before of where its packages
-        come from; the tree's own package manager is asked afterwards.
+        When the block ends well it is kept as what ends `stage`.
         """
         key, below = self.keys.of(stage), self.layer
         dataset = f"{self.place.layout.bootstraps}/{key}-{int(time.time())}"
@@ -120,7 +123,7 @@ class Workspace:
                 yield filling
                 settings = self.image.bootstrap
                 own = settings.installed_world(tree) if stage == "packages" else settings.world(tree)
-                world = (*own, *world)
+                world = (*own, *filling.world)
             marks = {"world": as_text(world)} if world else {}
             self._end(stage, f"{dataset}@tree", key, below, {**marks, **filling.marks})
         except BaseException:

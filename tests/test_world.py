@@ -15,7 +15,7 @@ import pytest
 from pipeline.bootstrap.indices import LISTS, indices
 from pipeline.bootstrap.tarball import FromTarball
 from pipeline.errors import PlaceError
-from pipeline.reuse.world import Source, as_text, from_text, index, moved, remotes
+from pipeline.reuse.world import Source, as_text, from_text, index, moved
 
 SUITE = "debian/dists/trixie"
 
@@ -132,19 +132,19 @@ def test_what_cannot_be_looked_at_counts_for_a_day() -> None:
 
 
 def test_a_repository_of_git_has_moved_with_its_next_commit(tmp_path: Path) -> None:
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=x", "-c", "user.email=x@x"]
-        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True, timeout=60)
+    def git(*words: str) -> str:
+        argv = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *words]
+        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message", "one")
     uri = f"file://{tmp_path}"
-    world = remotes([uri])
+    world = [Source("git", uri, git("rev-parse", "HEAD"), 1)]
     assert moved(world) == []
     git("commit", "--quiet", "--allow-empty", "--message", "two")
     assert moved(world) == [uri]
     with pytest.raises(PlaceError, match="cannot look whether"):
-        remotes([f"file://{tmp_path}/nowhere"])
+        moved([Source("git", f"file://{tmp_path}/nowhere", "0" * 40, 1)])
 
 
 def test_sources_survive_a_property_and_nonsense_is_none(tmp_path: Path) -> None:

@@ -218,10 +218,6 @@ class Gentoo(Settings):
         paths = configuration.REPOSITORIES, configuration.DISTFILES, configuration.PACKAGES
         return {str(path): path != configuration.REPOSITORIES for path in paths}
 
-    @property
-    def remotes(self) -> tuple[str, ...]:
-        return tuple(one.git for one in self.repositories if one.git is not None and one.commit is None)
-
     def unseen(self) -> tuple[Source, ...]:
         return (Source("age", "the builder's own repositories and binhosts", time=int(time.time())),)
 

@@ -72,11 +72,6 @@ class Settings:
         return ()
 
     @property
-    def remotes(self) -> tuple[str, ...]:
-        """Addresses of git repositories of which the newest commit is taken."""
-        return ()
-
-    @property
     def shared(self) -> Mapping[str, bool]:
         """Directories of the host that the machine sees at the same paths, and whether it may write there."""
         return {}

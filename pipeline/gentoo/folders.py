@@ -24,13 +24,14 @@ from pipeline.gentoo.enter import chroot
 from pipeline.gentoo.merge import merge_sets, told
 from pipeline.gentoo.store import Store
 from pipeline.image import Image, load
+from pipeline.reuse.world import Source, as_text, from_text
 from pipeline.scratch import scratch
 from pipeline.tarball import BOOTSTRAP, BUILDER, MERGED, make, register, unpack
 
 _LIMIT = 7 * 24 * 3600.0
 """Seconds that a whole merge may take; each emerge has a limit of its own."""
 
-_RESULT = "result.json"
+_RESULT, _WORLD = "result.json", "world.json"
 
 _OWN_ATTRIBUTES = "" if Path("/proc/self/uid_map").read_text().split()[0:2] == ["0", "0"] else ",userxattr"
 """What overlays in a user namespace need: other attributes are for the real root."""
@@ -42,10 +43,11 @@ def possible(image: Image) -> bool:
     return isinstance(settings, Gentoo) and settings.builder is not None and settings.builder.image is None
 
 
-def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> None:
+def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slowness: float) -> tuple[Source, ...]:
     """Writes the tree with the image's sets merged as `tar`, and beside it, as .json, how that went.
 
-    Raises what `merge_sets` raises, as a `GoldspawnError` of the same words.
+    Returns the commits of the repositories from which it was merged. Raises what `merge_sets` raises, as a
+    `GoldspawnError` of the same words.
     """
     folder = tar.parent
     bootstrap = make(image, BOOTSTRAP, folder=folder, max_age=max_age, log=log, slowness=slowness)
@@ -67,8 +69,11 @@ def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slown
         if "error" in result:
             log_path = f"\nwhole log: {log.path}" if log.path is not None else ""
             raise GoldspawnError(result["error"] + log_path, hint=result["hint"])
+        world = from_text((work / _WORLD).read_text())
+        assert world is not None
         (work / "root.tar").rename(tar)
         tar.with_suffix(".json").write_text(json.dumps(result))
+    return world
 
 
 _HOME = Path(__file__).parents[2]
@@ -94,6 +99,7 @@ def work_here(folder: str, bootstrap: str, builder: str, store: str, work: str, 
         outcome = merge_sets(workshop, tree)
         (Path(work) / "root.tar").touch(mode=0o600)  # it holds /etc/shadow
         pack(tree, Path(work) / "root.tar", log=log, timeout=600 * float(slowness))
+        (Path(work) / _WORLD).write_text(as_text(workshop.sources()))
         result.write_text(json.dumps(told(outcome)))
     except CommandFailed as error:
         result.write_text(json.dumps({"error": str(error), "hint": None}))

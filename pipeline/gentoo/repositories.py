@@ -106,8 +106,11 @@ def state(folder: Path) -> str:
         if (folder / name).is_file():
             return (folder / name).read_text(errors="replace").strip()
     head = folder / ".git/HEAD"
-    if head.is_file() and not head.read_text().startswith("ref:"):
-        return head.read_text().strip()
+    if head.is_file():
+        told = head.read_text().strip()
+        branch = folder / ".git" / told.removeprefix("ref: ")
+        if branch == head or branch.is_file():
+            return branch.read_text().strip()
     ebuilds = sorted((path.name, path.stat().st_mtime_ns) for path in folder.rglob("*.ebuild"))
     return hashlib.sha256(repr(ebuilds).encode()).hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ from pipeline.gentoo import repositories
 from pipeline.gentoo.store import Store
 from pipeline.image import Image
 from pipeline.portage import Emerge, Memory, Trial
+from pipeline.reuse.world import Source
 
 _MEMORY_A_JOB = 2 << 30
 """Bytes of memory that one compiler may want (Gentoo's handbook, MAKEOPTS)."""
@@ -66,6 +68,15 @@ class Workshop(ABC):
     def repositories(self) -> Mapping[str, Path]:
         """As `find_repositories`, looked for once."""
         return self.find_repositories()
+
+    def sources(self) -> tuple[Source, ...]:
+        """The repositories of git of which the newest commit is wanted, at the commit that is merged from here."""
+        now = int(time.time())
+        return tuple(
+            Source("git", one.git, repositories.state(self.repositories[one.name]), now)
+            for one in self.settings.repositories
+            if one.git is not None and one.commit is None
+        )
 
     def memory(self) -> Memory:
         """Where plans are remembered: for these settings, and for repositories in this state."""

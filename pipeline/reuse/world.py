@@ -33,7 +33,7 @@ _DAY = 86400.0
 class Source:
     """One thing that packages came from.
 
-    `state` is, of an "index", the SHA-256 of the file at `uri`; of a "git" repository the commit of its branch; an
+    `state` is, of an "index", the SHA-256 of the file at `uri`; of a "git" repository the commit that was taken; an
     "age" is a thing that cannot be looked at, and counts as moved a day after `time`. `time` (Unix time, seconds) is
     when the index was last changed, by its server's word, else when the state was taken.
     """
@@ -56,11 +56,6 @@ def moved(sources: Iterable[Source], *, now: float | None = None) -> list[str]:
     with ThreadPoolExecutor(len(unique)) as pool:
         still = list(pool.map(lambda source: _LOOKS[source.kind](source, moment), unique))
     return [source.uri for source, same in zip(unique, still, strict=True) if not same]
-
-
-def remotes(uris: Iterable[str]) -> tuple[Source, ...]:
-    """The repositories of git at these addresses, as they are now. Raises `PlaceError` for one that does not answer."""
-    return tuple(Source("git", uri, _head(uri), int(time.time())) for uri in uris)
 
 
 def index(uri: str, file: Path) -> Source:
