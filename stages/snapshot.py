@@ -12,6 +12,7 @@ from pipeline.artifact.verify import current
 from pipeline.build import Build
 from pipeline.cache import clear
 from pipeline.export import export
+from pipeline.lineage.deltas import wanted
 from pipeline.plugin.verdict import Outcome, verdicts
 from pipeline.reuse.verified import as_mark, key, verdict
 from pipeline.workspace import Workspace
@@ -35,10 +36,13 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
         if not build.wishes.export:
             build.notes["snapshot"] = f"{golden}; not exported, as asked"
             return golden
-        known = current(where, build.zfs.get(golden, "guid"))
-        if build.verdict is not None and known is not None and set(build.wishes.deltas) <= known:
-            build.notes["snapshot"] = f"{golden}; {where} is of this snapshot, and whole"
-            return golden
+        known = current(where, build.zfs.get(golden, "guid")) if build.verdict is not None else None
+        if known is not None:
+            starts, lacking = wanted(build, golden, where)
+            if {start.guid for start in starts} <= known:
+                told = [f"{golden}; {where} is of this snapshot, and whole", *map(str, lacking)]
+                build.notes["snapshot"] = "; ".join(told)
+                return golden
         made = export(build, golden, passed.checks)
         sizes = [f"{made.stream.size / 1e6:.0f} MB"]
         sizes += [f"{size(delta.size)} from {delta.origin.image} {delta.origin.version}" for delta in made.deltas]

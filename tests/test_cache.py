@@ -90,6 +90,19 @@ def test_unchanged_nothing_is_done_again_and_the_earlier_verdict_is_shown(cached
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "it was exported again"
 
 
+DELTAS = '[artifact]\ndeltas = ["previous"]\n'
+
+
+def test_a_delta_that_cannot_be_had_is_told_and_writes_nothing_again(cached: Sessions) -> None:
+    cached.image("cachebase", PACKAGE + DELTAS)
+    before = (cached.artifacts / "cachebase/manifest.json").stat().st_ino
+    ended = cached.run("--image=cachebase")
+    assert ended.status == 0, ended.output
+    assert "no delta from the previous version: this is the first one" in table(ended.output)["snapshot"]
+    assert (cached.artifacts / "cachebase/manifest.json").stat().st_ino == before
+    cached.image("cachebase", PACKAGE)
+
+
 def test_where_no_repository_answers_one_has_to_say_that_the_cache_will_do(cached: Sessions) -> None:
     ended = cached.run("--image=cachebase", env=NO_NETWORK)
     assert ended.status == 1
@@ -117,6 +130,20 @@ def test_a_file_that_changed_costs_no_package_and_the_report_says_why(cached: Se
     assert re.fullmatch(r"1 package reused \(from [a-z0-9 ]+\), sealed; root/etc/motd changed", said["profile"]), said
     assert "apt-get" not in log(cached, "cachebase")
     assert ended.outcome("boot") == "PASSED", "a candidate that changed is verified"
+
+
+def test_deltas_that_are_asked_for_later_are_exported_once(cached: Sessions) -> None:
+    cached.image("cachebase", PACKAGE + DELTAS)
+    before = manifest.load(cached.artifacts / "cachebase")
+    assert before.deltas == ()
+    ended = cached.run("--image=cachebase")
+    assert ended.outcome("boot") == "REUSED", ended.output
+    made = manifest.load(cached.artifacts / "cachebase")
+    assert (made.version, [one.origin.kind for one in made.deltas]) == (before.version, ["previous"])
+    written = (cached.artifacts / "cachebase/manifest.json").stat().st_ino
+    cached.run("--image=cachebase")
+    assert (cached.artifacts / "cachebase/manifest.json").stat().st_ino == written
+    cached.image("cachebase", PACKAGE)
 
 
 def test_other_tests_verify_the_same_candidate_again(cached: Sessions) -> None:

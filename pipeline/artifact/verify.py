@@ -46,7 +46,7 @@ def check(folder: Path) -> Manifest:
 
 
 def current(folder: Path, guid: str) -> set[str] | None:
-    """The kinds of deltas in `folder`, if its artifact is of the snapshot with this guid; else None.
+    """The guids from which the deltas in `folder` start, if its artifact is of the snapshot with this guid; else None.
 
     Goes by the manifest and the sizes of its streams: quick, and no proof that they are what they were.
     """
@@ -55,7 +55,7 @@ def current(folder: Path, guid: str) -> set[str] | None:
         whole = all((folder / one.file).stat().st_size == one.size for one in index.streams(manifest))
     except (InputError, OSError):
         return None
-    return {one.origin.kind for one in manifest.deltas} if whole and manifest.snapshot.guid == guid else None
+    return {one.origin.guid for one in manifest.deltas} if whole and manifest.snapshot.guid == guid else None
 
 
 def streams(folder: Path, manifest: Manifest) -> Iterator[Stream]:
