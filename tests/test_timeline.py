@@ -83,6 +83,22 @@ def test_checks_become_stages_and_what_was_blocked_is_left_out() -> None:
     }
 
 
+def test_what_was_reused_is_drawn_so() -> None:
+    again = [report("boot", 5, 0), report("machinectl_list", 6, 0), report("machinectl_show", 7, 0)]
+    for one in again:
+        one.reused = "passed 2 days ago"  # type: ignore[attr-defined]
+    reports = [
+        report("bootstrap", 1, 2, note="from base1, reused (from 2 days ago)"),
+        report("cycles", 3, 1, note="from base1, made; root/etc/motd changed"),
+        report("profile", 4, 1, note="2 packages reused (from 2 days ago), sealed"),
+        *again,
+    ]
+    found = {span.stage: span.state for span in spans({"web1": reports}, Clocks())}
+    assert found == {
+        "bootstrap": "reused", "cycles": "ran", "profile": "ran", "boot": "reused", "machinectl": "reused",
+    }  # fmt: skip
+
+
 def test_a_check_that_was_lost_with_its_worker_lasted_until_then() -> None:
     lost, unknown = report("profile", 9, 0, outcome="failed"), report("boot", 0, 0, outcome="failed")
     found = spans({"web1": [report("dataset", 1, 2), lost, unknown]}, Clocks())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -140,4 +141,5 @@ def _state(reports: Sequence[pytest.TestReport]) -> State:
     if "skipped" in outcomes:
         return "skipped"
     notes = [str(note) for report in reports for key, note in report.user_properties if key == "goldspawn_note"]
-    return "reused" if any(note.startswith("reused") for note in notes) else "ran"
+    unchanged = any(re.match(r"(from \S+, )?reused\b", note) for note in notes)  # the base's candidate, too
+    return "reused" if unchanged or any(getattr(report, "reused", None) for report in reports) else "ran"
