@@ -114,11 +114,15 @@ class Build:
 
 
 @contextlib.contextmanager
-def open_build(image: Image, place: Place, wishes: Wishes) -> Iterator[Build]:
-    """A build with a fresh log in `artifacts/logs/NAME.log`. Raises `PlaceError` if that cannot be written,
-    and `InputError` for secrets that cannot be had.
+def open_build(image: Image, place: Place, wishes: Wishes, *, log: BuildLog | None = None) -> Iterator[Build]:
+    """A build with a fresh log in `artifacts/logs/NAME.log`, or in the `log` of the build of which it is a part.
+
+    Raises `PlaceError` if the log cannot be written, and `InputError` for secrets that cannot be had.
     """
     with contextlib.ExitStack() as stack:
+        if log is not None:
+            yield Build(image, place, wishes, log, Zfs(log), keys(image), stack.enter_context(opened(image)))
+            return
         try:
             path = stack.enter_context(_own_log(wishes.artifacts / "logs", image.name))
             log = stack.enter_context(BuildLog(path))

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.build import Build, open_build
+from pipeline.errors import CheckFailed
 from pipeline.profile import Pool, apply, packages, seal
 from pipeline.reuse.marks import unpacked
 from pipeline.secrets import nowhere_in
 from pipeline.tarball import MERGED, ask, drawn_from, fetch, unpack
-from pipeline.workspace import Workspace, open_workspace
+from pipeline.workspace import Workspace, open_workspace, red_base
 
 
 class PlannedOnly(Exception):
@@ -47,6 +48,8 @@ def bootstrap(build: Build, workspace: Workspace) -> None:
         build.notes["bootstrap"] = reused
     elif build.image.base is not None:
         _base(build, workspace)
+        if red := red_base(build.image, build.place, build.zfs, since=build.wishes.policy.since):
+            raise CheckFailed(red, hint=f"nothing is built on it in this run; --image {build.image.name} alone does")
     else:
         with workspace.making("bootstrap", build.log.line) as made:
             if not made:
@@ -62,15 +65,19 @@ def _bootstrap(build: Build, workspace: Workspace) -> None:
     # Compression never makes a root file system smaller than a third.
     build.zfs.check_room(build.place.layout.bootstraps, tar.stat().st_size // 3)
     with workspace.filling("bootstrap") as layer:
+        layer.current = tar.stat().st_mtime
         unpack(tar, layer.tree, log=build.log, timeout=build.place.limit(300))
     build.notes["bootstrap"] = build.image.bootstrap.summary + workspace.why("bootstrap")
 
 
 def _base(build: Build, workspace: Workspace) -> None:
-    """The candidate of the base, made first where that is due; kept from then on while this image is worked on."""
+    """The candidate of the base, made first where that is due; kept from then on while this image is worked on.
+
+    The log is this image's: the base's own tells of its own build.
+    """
     base = build.image.base
     assert base is not None
-    with open_build(base, build.place, build.wishes) as below:
+    with open_build(base, build.place, build.wishes, log=build.log) as below:
         theirs = open_for(below)
         try:
             candidate(below, theirs)
@@ -109,6 +116,7 @@ def _merge_sets(build: Build, workspace: Workspace) -> None:
             unpack(tar, layer.tree, log=build.log, timeout=build.place.limit(600))
             told = json.loads(tar.with_suffix(".json").read_text())
             layer.world = drawn_from(tar)
+            layer.current = tar.stat().st_mtime
         else:
             with gentoo.workshop(build, build.wishes.tars) as workshop:
                 told = gentoo.told(gentoo.merge_sets(workshop, layer.tree))

@@ -141,11 +141,15 @@ def _forget(tar: Path) -> None:
 
 
 def _holds(tar: Path, max_age: float) -> bool:
+    """Whether a tar will do. Its time is when its world was last seen to be that of the repositories."""
     if max_age < 0:
         return False
     if 0 <= time.time() - tar.stat().st_mtime < max_age:  # one that a wrong clock dated into the future is looked at
         return True
-    return not moved(drawn_from(tar))
+    if moved(drawn_from(tar)):
+        return False
+    os.utime(tar)
+    return True
 
 
 def _world(image: Image, tar: Path) -> tuple[Source, ...]:

@@ -14,6 +14,7 @@ came.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ from pipeline.lineage import versions
 from pipeline.lineage.listings import Listings
 from pipeline.place import Place
 from pipeline.reuse.inputs import Keys
-from pipeline.reuse.plan import LAYERS, Policy, Start, ago, newest, plan, reads_mark
+from pipeline.reuse.plan import LAYERS, Policy, Start, ago, newest, plan, reads_mark, times_of
 from pipeline.reuse.world import Source, as_text, moved
 from pipeline.throwaway import OWNER, machine_name
 from pipeline.zfs import Entry, Zfs, ZfsError
@@ -39,12 +40,14 @@ from pipeline.zfs import Entry, Zfs, ZfsError
 class Filling:
     """A layer that is being made: its mounted `tree`, and `marks` for the snapshot that will end it.
 
-    `world` is what its packages came from, as far as the tree's own package manager does not know that.
+    `world` is what its packages came from, as far as the tree's own package manager does not know that; `current` when
+    that was last looked at (Unix time, seconds), where it is not right now.
     """
 
     tree: Path
     marks: dict[str, str] = field(default_factory=dict)
     world: tuple[Source, ...] = ()
+    current: float | None = None
 
 
 class Workspace:
@@ -97,7 +100,7 @@ class Workspace:
         """How old the work of a stage is that needs not be done, in words; "" where it has to be done."""
         if not self.start.holds(stage):
             return ""
-        return f"reused (from {ago(time.time() - self.start.made)})"
+        return f"reused (from {ago(time.time() - self.start.times.get(stage, self.start.made))})"
 
     def why(self, stage: str) -> str:
         """Why a stage is made anew, as a note behind what was made."""
@@ -125,7 +128,8 @@ class Workspace:
                 own = settings.installed_world(tree) if stage == "packages" else settings.world(tree)
                 world = (*own, *filling.world)
             marks = {"world": as_text(world)} if world else {}
-            self._end(stage, f"{dataset}@tree", key, below, {**marks, **filling.marks})
+            current = {} if filling.current is None else {"current": str(int(filling.current))}
+            self._end(stage, f"{dataset}@tree", key, below, {**marks, **current, **filling.marks})
         except BaseException:
             self.zfs.destroy(dataset)
             raise
@@ -135,14 +139,18 @@ class Workspace:
         told = self.told(below) if below else {}
         now = str(int(time.time()))
         looked = self.start.looked or not below
+        times = {**times_of(told), told["stage"]: float(told["made"])} if told else {}
+        if "candidate" in times:  # the base's: what it stands on is not this image's
+            times = {"bootstrap": times["candidate"]}
         written = {
+            "times": json.dumps(times),
             "world": as_text(()),
             **{name: told[name] for name in ("world", "cycles") if name in told},
+            "current": now if looked else told.get("current", "0"),
             **marks,
             "stage": stage,
             "inputs": key,
             "made": now,
-            "current": now if looked else told.get("current", "0"),
         }
         self.zfs.snapshot(snapshot, marks=written)
         self._marks[snapshot] = written
@@ -191,6 +199,11 @@ class Workspace:
         self._retire(self.tree)
         self._prune_bootstraps()
         return self.candidate
+
+    def condemn(self, check: str) -> None:
+        """Says of the candidate that a check of it failed just now, to whoever would stand on it."""
+        if self.candidate:
+            self.zfs.mark(self.candidate, {"red": f"{int(time.time())} {check}"})
 
     def _retire(self, dataset: str) -> None:
         """Destroys a dataset of the image's; one on which another image stands moves out of the way instead."""
@@ -252,10 +265,23 @@ def open_workspace(
         start = plan(entries, keys, policy, now=time.time(), moved=moved)
         if start.stage in LAYERS:  # nobody prunes what this build stands on
             locks.enter_context(zfs.held(start.snapshot, f"goldspawn-{os.getpid()}-{image.name}"))
+        if start.looked:  # for those who say --max-age
+            zfs.mark(start.snapshot, {"current": str(int(time.time()))})
         return Workspace(image, place, keys, zfs, start, opened, locks)
     except BaseException:
         locks.close()
         raise
+
+
+def red_base(image: Image, place: Place, zfs: Zfs, *, since: float) -> str:
+    """Which image that this one stands on failed a check since then (Unix time), in words; "" for none."""
+    for base in image.chain[1:]:
+        for parent in (place.layout.work, place.layout.golden):
+            for entry in zfs.entries(f"{parent}/{base.name}", depth=1):
+                moment, _, check = entry.properties.get("red", "0").partition(" ")
+                if entry.properties.get("stage") == "candidate" and float(moment) + 1 > since:
+                    return f"{base.name}, on which it stands, is not verified: {check} failed"
+    return ""
 
 
 def _refuse_foreign(zfs: Zfs, dataset: str) -> None:

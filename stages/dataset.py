@@ -8,13 +8,21 @@ import pytest
 
 from pipeline import making
 from pipeline.build import Build
+from pipeline.plugin.verdict import verdicts
 from pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
-def dataset(build: Build) -> Iterator[Workspace]:
-    """The image's workspace: a working dataset to come, or the newest stage that is still valid."""
+def dataset(build: Build, pytestconfig: pytest.Config) -> Iterator[Workspace]:
+    """The image's workspace: a working dataset to come, or the newest stage that is still valid.
+
+    Before others are let at it, the candidate is told which of its checks failed.
+    """
     with build.stage("dataset"):
         workspace = making.open_for(build)
-    yield workspace
-    workspace.close()
+    try:
+        yield workspace
+        if failed := verdicts(pytestconfig).failed(build.image.name):
+            workspace.condemn(failed)
+    finally:
+        workspace.close()

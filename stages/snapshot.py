@@ -15,7 +15,7 @@ from pipeline.export import export
 from pipeline.lineage.deltas import wanted
 from pipeline.plugin.verdict import Outcome, verdicts
 from pipeline.reuse.verified import as_mark, key, verdict
-from pipeline.workspace import Workspace
+from pipeline.workspace import Workspace, red_base
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,8 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
     """The golden snapshot's name. Skips, with the reason, if one check of the image did not pass in this run."""
     with build.stage("snapshot"):
         checks = verdicts(pytestconfig).outcomes(build.image.name)
-        if reason := _objection(checks):
+        since = build.wishes.policy.since
+        if reason := _objection(checks) or red_base(build.image, build.place, build.zfs, since=since):
             build.log.line(f"not exported: {reason}")
             pytest.skip(f"not exported: {reason}")
         golden = profile.promote(build.wishes.listings)

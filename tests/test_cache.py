@@ -46,7 +46,7 @@ def quick(name: str) -> list[str]:
 @pytest.fixture(scope="module")
 def cached(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
     """Sessions with `cachebase`, which has a package, and `cachetop`, which stands on it."""
-    forget(bootstrapped, "cachetop", "cachebase", "broken", "partly", "ontar")
+    forget(bootstrapped, "cachetop", "cachebase", "broken", "partly", "ontar", "onred", "redbase")
     sessions = Sessions(tmp_path_factory.mktemp("cached"))
     sessions.image("cachebase", PACKAGE, tests=TESTS, root={"etc/motd": f"first {RUN}\n"})
     sessions.image("cachetop", ON_IT)
@@ -267,6 +267,22 @@ def test_pruning_takes_what_nothing_stands_on_and_breaks_nothing(
         zfs("destroy", f"{place.layout.base}/theirs")
         zfs("destroy", f"{place.layout.work}/cachetop@somebodys")
     assert nothing_left("cachebase", "cachetop") == []
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one process", "two workers"])
+def test_nothing_is_built_on_a_base_that_failed_in_this_run(cached: Sessions, workers: list[str]) -> None:
+    """Although it comes later in the order of folders, and a part of the base's work is kept from the run before."""
+    unit = "[Service]\nType=oneshot\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n"
+    text = SMALL + '[profile]\nenable = ["bad.service"]\n'
+    cached.image("redbase", text, root={"etc/systemd/system/bad.service": unit})
+    cached.image("onred", 'from = "redbase"\n')
+    ended = cached.run("--image=onred", "--image=redbase", *workers)
+    assert ended.status == 1
+    summary = re.findall(r"^FAILED (\w+)/image\.toml::(\w+)", ended.output, re.M)
+    assert sorted(summary) == [("onred", "bootstrap"), ("redbase", "boot")], ended.output
+    assert "redbase, on which it stands, is not verified: boot failed" in ended.output
+    assert not (cached.artifacts / "onred").exists()
+    assert "redbase: boot" in log(cached, "redbase"), "what stands on it wrote over its log"
 
 
 def test_bisect_names_the_stage_that_broke_the_machine(cached: Sessions) -> None:

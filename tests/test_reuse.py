@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +21,7 @@ from pipeline.reuse.marks import packed, unpacked
 from pipeline.reuse.plan import Policy, Start, ago, changes, newest, plan, reads_mark
 from pipeline.reuse.verified import Check, Verdict, as_mark, from_mark
 from pipeline.reuse.world import Source, as_text
+from pipeline.workspace import Workspace
 from pipeline.zfs import Entry
 
 NOW = 1_800_000_000.0
@@ -360,6 +364,36 @@ def test_the_world_is_asked_once_where_nothing_moved(folder: Path) -> None:
     known = keys(load(folder))
     assert start(left_by(known), known, moved=look).looked
     assert asked == [(MIRROR,)]
+
+
+def test_only_a_look_at_what_it_starts_from_counts_as_one(folder: Path) -> None:
+    """The candidate's world has moved; the layer below is of another one, and young enough."""
+    known = keys(load(folder))
+    entries = [
+        replace(entry, properties={**entry.properties, "current": str(NOW - 9000)})
+        if entry.properties["stage"] == "candidate"
+        else entry
+        for entry in left_by(known)
+    ]
+    found = start(entries, known, Policy(max_age=3600.0), lambda sources: ["somewhere"])
+    assert (found.stage, found.looked) == ("packages", False)
+
+
+def test_each_stage_is_told_with_its_own_age(folder: Path) -> None:
+    known = keys(load(folder))
+    now = time.time()
+    times = json.dumps({"bootstrap": now - 200_000, "packages": now - 7200})
+    entries = [
+        replace(entry, properties={**entry.properties, "times": times, "made": str(now - 5)})
+        if entry.properties["stage"] == "candidate"
+        else entry
+        for entry in left_by(known)
+    ]
+    began = start(entries, known)
+    workspace = Workspace(load(folder), None, known, None, began, 0, contextlib.ExitStack())  # type: ignore[arg-type]
+    assert [workspace.reused(stage) for stage in ("bootstrap", "packages", "candidate")] == [
+        "reused (from 2 days ago)", "reused (from 2 hours ago)", "reused (from just now)",
+    ]  # fmt: skip
 
 
 def refuse(sources: Sequence[Source]) -> list[str]:

@@ -166,6 +166,18 @@ def test_a_tarball_is_a_bootstrap(stage: Path, tmp_path: Path) -> None:
     assert members(tmp_path / "made.tar") == ["etc/gentoo-release"]
 
 
+def test_a_look_that_found_nothing_new_is_remembered(stage: Path, tmp_path: Path) -> None:
+    made = load(image(tmp_path, f'[bootstrap]\nmethod = "tarball"\ntarball = "{stage}"\n'))
+    again = functools.partial(tarball.make, made, tarball.BOOTSTRAP, folder=tmp_path / "tars", log=SILENT, slowness=3.0)
+    tar = again(max_age=3600.0)
+    before = time.time() - 7200
+    os.utime(tar, (before, before))
+    inode = again(max_age=float("inf")).stat().st_ino
+    assert tar.stat().st_mtime == pytest.approx(before), "nobody looked"
+    assert again(max_age=3600.0).stat().st_ino == inode
+    assert time.time() - tar.stat().st_mtime < 3600
+
+
 def test_a_tar_that_a_wrong_clock_dated_into_the_future_is_not_taken_for_fresh(stage: Path, tmp_path: Path) -> None:
     """As long as the clock had been ahead, nobody would look whether there are updates."""
     made = load(image(tmp_path, f'[bootstrap]\nmethod = "tarball"\ntarball = "{stage}"\n'))

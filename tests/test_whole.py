@@ -1,16 +1,17 @@
-"""Which checks an image has: known to every session, also to one that was told to collect but a part of them."""
+"""Which checks an image has, known also to a session that was told to collect but a part of them; and their order."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Sessions
 
 TESTS = "class TestIt:\n    def test_a(self, machine): pass\n\ndef test_b(machine): pass\n"
 PROBE = """
@@ -116,3 +117,17 @@ def test_a_file_that_cannot_be_imported_is_not_all(folder: Path) -> None:
     (folder / "test_web1.py").write_text("import nowhere\n")
     found, _ = collect(folder, "images", "--continue-on-collection-errors")
     assert uncollected(found) == ["test_web1.py"]
+
+
+def test_bases_come_before_what_stands_on_them_and_all_else_in_its_order(sessions: Sessions) -> None:
+    for name, base in (("b-top", "m-mid"), ("m-mid", "z-base"), ("n-too", "z-base")):
+        sessions.image(name, f'from = "{base}"\n', tests="def test_it(machine): pass\n")
+    for name in ("a-first", "c-other", "z-base"):
+        sessions.image(name)
+    told = sessions.run("--collect-only", "-qq").output
+    found = [line.partition("/")[0] for line in told.splitlines() if "::" in line]
+    assert list(dict.fromkeys(found)) == ["a-first", "z-base", "m-mid", "b-top", "c-other", "n-too"]
+    assert len(found) == 6 * 13 + 3
+    assert found == sorted(found, key=list(dict.fromkeys(found)).index), "an image's checks are not together"
+    alone = sessions.run("--collect-only", "-qq", "--image=b-top", "--image=z-base").output
+    assert re.findall(r"^(.*)/image.toml::dataset", alone, re.M) == ["z-base", "b-top"]

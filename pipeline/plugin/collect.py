@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.build import LAST_CHECKS
-from pipeline.errors import GoldspawnError
+from pipeline.errors import GoldspawnError, InputError
 from pipeline.image import FILE, Checks, Image, as_data, load
 from pipeline.plugin.options import settings
 
@@ -198,17 +199,33 @@ def _named(config: pytest.Config) -> list[Path]:
 
 
 def _order(items: list[pytest.Item]) -> Any:
-    """A sort key that keeps pytest's order, but for an image's own tests, which come before the last checks."""
+    """A sort key that keeps pytest's order, but for an image's own tests, which come before the last checks, and for
+    bases, which come before what stands on them.
+    """
     position = {id(item): index for index, item in enumerate(items)}
-    first: dict[str | None, int] = {}
+    first: dict[str | None, pytest.Item] = {}
     for item in items:
-        first.setdefault(image_name(item), position[id(item)])
+        first.setdefault(image_name(item), item)
+    chains = {name: _chain(item) for name, item in first.items() if name is not None}
+    begins = {name: position[id(item)] for name, item in first.items() if name is not None}
+    for name, chain in chains.items():
+        for base in chain:
+            if base in begins:
+                begins[base] = min(begins[base], position[id(first[name])])
 
-    def key(item: pytest.Item) -> tuple[int, int, int]:
+    def key(item: pytest.Item) -> tuple[int, int, int, int]:
         name = image_name(item)
         if name is None:
-            return position[id(item)], 0, 0
+            return position[id(item)], 0, 0, 0
         phase = 1 if not is_stage(item) else 2 if item.name in LAST_CHECKS else 0
-        return first[name], phase, position[id(item)]
+        return begins[name], len(chains[name]), phase, position[id(item)]
 
     return key
+
+
+def _chain(item: pytest.Item) -> list[str]:
+    """The names of the images on which an item's image stands; none for one whose definition is wrong."""
+    with contextlib.suppress(InputError):
+        image = image_of(item)
+        return [base.name for base in image.chain[1:]] if image is not None else []
+    return []

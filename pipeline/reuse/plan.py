@@ -48,8 +48,8 @@ class Policy:
 class Start:
     """Where a build starts: `stage` is the last one whose work holds ("" for none), `snapshot` what it left.
 
-    `made` is when (Unix time, seconds), `why` says of each later stage why it is made anew, `looked` whether the world
-    was looked at.
+    `made` is when (Unix time, seconds), and `times` has that of the stages below; `why` says of each later stage why it
+    is made anew, `looked` whether the world that it came from was looked at.
     """
 
     stage: str = ""
@@ -57,6 +57,7 @@ class Start:
     made: float = 0.0
     why: Mapping[str, str] = field(default_factory=dict)
     looked: bool = False
+    times: Mapping[str, float] = field(default_factory=dict)
 
     def holds(self, stage: str) -> bool:
         """Whether the work of a stage needs not be done."""
@@ -72,7 +73,6 @@ def plan(
     """
     why: dict[str, str] = {}
     before = last_reads(entries)
-    looked = False
     for stage in reversed([one.stage for one in keys.inputs]):
         anew = policy.refuses(stage)
         found = newest(entries, stage, keys.of(stage), since=policy.since if anew else 0.0)
@@ -81,14 +81,23 @@ def plan(
             why[stage] = "as asked" if anew else changed
             continue
         marks = found.properties
+        looked = False
         if not anew and not policy.frozen and not 0 <= now - float(marks.get("current", "0")) < policy.max_age:
             sources = from_text(marks.get("world", ""))
             looked = True
             if lost := ["what it came from is not known"] if sources is None else moved(sources):
                 why[stage] = f"updates in {', '.join(_short(uri) for uri in lost)}"
                 continue
-        return Start(stage, found.name, float(marks.get("made", "0")), why, looked)
-    return Start(why=why, looked=looked)
+        return Start(stage, found.name, float(marks.get("made", "0")), why, looked, times_of(marks))
+    return Start(why=why)
+
+
+def times_of(marks: Mapping[str, str]) -> dict[str, float]:
+    """When the stages below a snapshot were made (Unix time), as its marks tell; {} where they do not."""
+    try:
+        return {str(stage): float(made) for stage, made in json.loads(marks.get("times", "{}")).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def newest(entries: Sequence[Entry], stage: str, key: str, *, since: float = 0.0) -> Entry | None:
