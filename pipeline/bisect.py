@@ -1,7 +1,7 @@
-"""Which stage broke a machine: clones of the snapshots that its stages left are booted, the lowest first.
+"""Which stage broke a machine: clones of the snapshots that its stages left are booted, the last one first.
 
-A candidate that does not boot healthily stands on layers which may or may not do so; the first that does not names the
-stage. A throw-away clone each, as everywhere: what is looked at stays as it is.
+A candidate that does not boot healthily stands on layers which may or may not do so. From the first that does, on the
+way down, the stage that came next is named. A throw-away clone each, as everywhere: what is looked at stays as it is.
 """
 
 from __future__ import annotations
@@ -19,30 +19,38 @@ from pipeline.workspace import Workspace
 
 
 def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
-    """The snapshots that a candidate stands on, the lowest first, and it: each with the stage that it ends."""
+    """A candidate and the snapshots that it stands on, the lowest last: each with the stage that it ends."""
     found: list[tuple[str, str]] = []
+    top = snapshot
     while snapshot not in ("", "-"):
-        marks = build.zfs.marks(snapshot)
-        found.append((marks.get("stage", "").replace("candidate", "profile"), snapshot))
-        snapshot = build.zfs.get(snapshot.partition("@")[0], "origin")
-    return found[::-1]
+        dataset = snapshot.partition("@")[0]
+        stage = build.zfs.marks(snapshot).get("stage", "").replace("candidate", "profile")
+        of_base = stage == "profile" and snapshot != top
+        found.append((f"profile of {dataset.rpartition('/')[2]}" if of_base else stage, snapshot))
+        snapshot = build.zfs.get(dataset, "origin")
+    return found
 
 
 def bisect(build: Build, workspace: Workspace, segment: Segment) -> str:
-    """Lines that say which stage was the first from which a machine does not boot, and how to look inside."""
-    lines = ["bisect: clones of what each stage left were booted, the lowest first"]
+    """Lines that say with which stage a machine ceased to boot, and how to look inside of what that left."""
+    lines = ["bisect: clones of what the stages left were booted, the last one first"]
+    red = ("profile", workspace.candidate)
     for stage, snapshot in chain(build, workspace.candidate):
         if snapshot == workspace.candidate:
             problem = "does not boot healthily, as said above"
+        elif stage == "bootstrap" and not build.image.bootstrap.whole:
+            lines.append(f"  {stage}: has no system yet")
+            break
         else:
             build.show(f"bisect: boots what {stage} left")
             problem = "; ".join(_boots(build, snapshot, segment))
         lines.append(f"  {stage}: {problem or 'boots, and is healthy'}")
-        if problem:
-            lines.append(f"the first red one is {stage}. Reopen it:")
-            inside = "python -m pipeline.appliance shell -- python3" if build.place.appliance else "python"
-            lines.append(f"  .venv/bin/{inside} -m pipeline.cache open {snapshot}")
+        if not problem:
             break
+        red = stage, snapshot
+    lines.append(f"the first red one is {red[0]}. Reopen it:")
+    inside = "python -m pipeline.appliance shell -- python3" if build.place.appliance else "python"
+    lines.append(f"  .venv/bin/{inside} -m pipeline.cache open {red[1]}")
     return "\n".join(lines)
 
 
