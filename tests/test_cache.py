@@ -103,6 +103,13 @@ def test_a_delta_that_cannot_be_had_is_told_and_writes_nothing_again(cached: Ses
     cached.image("cachebase", PACKAGE)
 
 
+def test_reverify_boots_what_has_not_changed(cached: Sessions) -> None:
+    ended = cached.run("--image=cachebase", "--reverify", "-k", "profile or boot and not reboot")
+    assert ended.outcome("boot") == "PASSED", ended.output
+    assert table(ended.output)["profile"].startswith("reused (from ")
+    assert "systemd-nspawn" in log(cached, "cachebase")
+
+
 def test_where_no_repository_answers_one_has_to_say_that_the_cache_will_do(cached: Sessions) -> None:
     ended = cached.run("--image=cachebase", env=NO_NETWORK)
     assert ended.status == 1

@@ -27,7 +27,7 @@ from tests.conftest import REPOSITORY, SMALL, Sessions
 NAME = "mortal"
 
 # A compression of its own makes a bootstrap of its own: the kill in it must find one to be made.
-DEFINITION = SMALL + '[profile]\nrun = ["sleep 4.25"]\n[artifact]\ncompression = "lz4"\n'
+DEFINITION = SMALL + '[profile]\npackages = ["hello"]\nrun = ["sleep 4.25"]\n[artifact]\ncompression = "lz4"\n'
 
 TESTS = """
 def test_that_takes_its_time(machine):
@@ -68,6 +68,7 @@ def booting(pid: int) -> bool:
 STAGES: dict[str, tuple[Callable[[int], bool] | None, float]] = {
     "dataset": (None, 0.0),
     "bootstrap": (mounted("bootstrap"), 0.5),
+    "packages": (mounted("bootstrap"), 1.0),  # in the check `profile`, while the layer of its packages is made
     "profile": (lambda _: runs("sleep", "4.25"), 0.2),
     "boot": (booting, 1.0),
     "machinectl_reboot": (None, 0.7),
@@ -95,9 +96,10 @@ def prepare(folder: Path, place: Place, small_tar: Path) -> None:
     throwaway.sweep(image.name, place, zfs)  # machines and clones of a run of the tests that was killed itself
     for name in (f"{place.layout.golden}/{image.name}", f"{place.layout.work}/{image.name}"):
         zfs.destroy(name)
-    for entry in zfs.entries(place.layout.bootstraps, depth=1):
-        if entry.kind == "filesystem" and entry.name.rsplit("/", 1)[1].startswith(keys(image).bootstrap):
-            zfs.destroy(entry.name)
+    for key in (keys(image).packages, keys(image).bootstrap):
+        for entry in zfs.entries(place.layout.bootstraps, depth=1):
+            if entry.kind == "filesystem" and key and entry.name.rsplit("/", 1)[1].startswith(key):
+                zfs.destroy(entry.name)
 
 
 def others(check: str, name: str) -> list[str]:
@@ -122,9 +124,10 @@ def whole(artifacts: Path) -> bool:
     return not folder.exists() or subprocess.run(check, cwd=REPOSITORY, timeout=120).returncode == 0
 
 
-@pytest.mark.parametrize("check", STAGES)
-def test_a_killed_run_leaves_nothing_running(check: str, mortal: Sessions, place: Place) -> None:
-    until, after = STAGES[check]
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_leaves_nothing_running(stage: str, mortal: Sessions, place: Place) -> None:
+    until, after = STAGES[stage]
+    check = "profile" if stage == "packages" else stage
     if check == "snapshot":
         until = lambda _: any(mortal.artifacts.glob(f".{NAME}.partial-*/*.zfs"))  # noqa: E731
     # A second boot adds nothing but where it is what gets killed, or what the snapshot needs.
@@ -164,5 +167,6 @@ def test_the_next_run_goes_on_and_clears_everything(
     mine = [name for name in names if f"/{NAME}@" in name]
     held = subprocess.run(["zfs", "holds", "-H", *mine], check=True, capture_output=True, text=True).stdout
     assert held == ""
-    bootstraps = [name for name in names if f"/{keys(load(mortal.images / NAME)).bootstrap}-" in name]
-    assert len(bootstraps) == 1, "a half-made bootstrap is still there"
+    known = keys(load(mortal.images / NAME))
+    for key in (known.bootstrap, known.packages):
+        assert len([name for name in names if f"/{key}-" in name]) == 1, "a half-made layer is still there"
