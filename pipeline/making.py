@@ -49,7 +49,9 @@ def bootstrap(build: Build, workspace: Workspace) -> None:
     elif build.image.base is not None:
         _base(build, workspace)
         if red := red_base(build.image, build.place, build.zfs, since=build.wishes.policy.since):
-            raise CheckFailed(red, hint=f"nothing is built on it in this run; --image {build.image.name} alone does")
+            raise CheckFailed(
+                red, hint=f"mend that first; a run without it builds on it unverified: --image {build.image.name}"
+            )
     else:
         with workspace.making("bootstrap", build.log.line) as made:
             if not made:

@@ -24,7 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline import throwaway
-from pipeline.errors import PlaceError
+from pipeline.errors import CommandFailed, PlaceError
 from pipeline.image import Image
 from pipeline.lineage import versions
 from pipeline.lineage.listings import Listings
@@ -265,8 +265,9 @@ def open_workspace(
         start = plan(entries, keys, policy, now=time.time(), moved=moved)
         if start.stage in LAYERS:  # nobody prunes what this build stands on
             locks.enter_context(zfs.held(start.snapshot, f"goldspawn-{os.getpid()}-{image.name}"))
-        if start.looked:  # for those who say --max-age
-            zfs.mark(start.snapshot, {"current": str(int(time.time()))})
+        if start.looked:
+            with contextlib.suppress(CommandFailed):  # on a full pool: then --max-age looks once more
+                zfs.mark(start.snapshot, {"current": str(int(time.time()))})
         return Workspace(image, place, keys, zfs, start, opened, locks)
     except BaseException:
         locks.close()
