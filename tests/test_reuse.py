@@ -284,6 +284,8 @@ def test_a_tarball_is_known_by_its_bytes(tmp_path: Path) -> None:
     (folder / "image.toml").write_text('[bootstrap]\nmethod = "tarball"\ntarball = "root.tar"\n')
     (folder / "root.tar").write_text("one")
     entries = left_by(keys(load(folder)))
+    (folder / "root.tar").unlink()
+    assert start(entries, keys(load(folder))).stage == "", "that it is not there is told by the stage that unpacks it"
     (folder / "root.tar").write_text("two")
     after = start(entries, keys(load(folder)))
     assert (after.stage, after.why["bootstrap"]) == ("", "file root.tar changed")

@@ -25,7 +25,9 @@ _SETTLED = 2.0
 
 
 def of_file(path: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits. Raises `OSError`."""
+    """The SHA-256 of a file, 64 hexadecimal digits; "" where there is none, of which the stage that needs it tells."""
+    if not path.is_file():
+        return ""
     state = path.stat()
     if state.st_size <= _LARGE:
         return _read(path)

@@ -188,4 +188,4 @@ def _entries(root: Path, *, without: str = "") -> Iterable[tuple[str, ...]]:
             yield str(relative), "link", str(path.readlink())
         else:
             mode = oct(path.stat().st_mode)
-            yield str(relative), mode, digest.of_file(path) if path.is_file() else ""
+            yield str(relative), mode, digest.of_file(path)
