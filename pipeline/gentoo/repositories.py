@@ -105,14 +105,24 @@ def state(folder: Path) -> str:
     for name in ("metadata/timestamp.chk", "metadata/timestamp.x"):
         if (folder / name).is_file():
             return (folder / name).read_text(errors="replace").strip()
-    head = folder / ".git/HEAD"
-    if head.is_file():
-        told = head.read_text().strip()
-        branch = folder / ".git" / told.removeprefix("ref: ")
-        if branch == head or branch.is_file():
-            return branch.read_text().strip()
+    if (commit := _commit(folder / ".git")) is not None:
+        return commit
     ebuilds = sorted((path.name, path.stat().st_mtime_ns) for path in folder.rglob("*.ebuild"))
     return hashlib.sha256(repr(ebuilds).encode()).hexdigest()
+
+
+def _commit(git: Path) -> str | None:
+    """The commit that is checked out (gitrepository-layout(5))."""
+    if not (git / "HEAD").is_file():
+        return None
+    name = (git / "HEAD").read_text().strip()
+    if not name.startswith("ref: "):
+        return name
+    name = name.removeprefix("ref: ")
+    if (git / name).is_file():
+        return (git / name).read_text().strip()
+    packed = (git / "packed-refs").read_text().splitlines() if (git / "packed-refs").is_file() else []
+    return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
 
 
 def texts_of(*places: Path) -> list[str]:
