@@ -22,10 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline.artifact import stream
+from pipeline.artifact import stream, tree
 from pipeline.artifact.room import size
 from pipeline.command import run
 from pipeline.lineage import sending, versions
+from pipeline.lineage.listings import Listings
 from pipeline.place import Layout, Place
 from pipeline.zfs import Zfs
 
@@ -61,8 +62,8 @@ def sample(zfs: Zfs, place: Place) -> Iterator[list[Path]]:
             run(["zpool", "destroy", "-f", POOL], timeout=120)
 
 
-def version(zfs: Zfs, place: Place, changed: list[Path], noise: bytes) -> tuple[str, float]:
-    """The next golden version, with `noise` written over the beginning of some files; seconds of its graft."""
+def version(zfs: Zfs, place: Place, changed: list[Path], noise: bytes, listings: Listings) -> tuple[str, float]:
+    """The next golden version, with `noise` written over some files; seconds of its graft."""
     work = f"{POOL}/work"
     zfs.destroy(work)
     zfs.clone(f"{POOL}/base@tree", work)
@@ -74,7 +75,7 @@ def version(zfs: Zfs, place: Place, changed: list[Path], noise: bytes) -> tuple[
                 file.write((noise * (length // len(noise) + 1))[:length])
     zfs.snapshot(f"{work}@candidate", marks={"stage": "candidate"})
     begun = time.monotonic()
-    made = versions.advance(zfs, place, f"{work}@candidate", GOLDEN, keep=5)
+    made = versions.advance(zfs, place, f"{work}@candidate", GOLDEN, keep=5, listings=listings)
     return made, time.monotonic() - begun
 
 
@@ -95,13 +96,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     zfs, place = Zfs(), Place(Layout(POOL))
-    with sample(zfs, place) as names:
-        version(zfs, place, [], b"")
+    with sample(zfs, place) as names, tempfile.TemporaryDirectory() as listed:
+        listings = Listings(Path(listed))
+        first, _ = version(zfs, place, [], b"", listings)
+        with zfs.mounted(first, place.mountpoint("first"), readonly=True) as root:  # as its export would
+            listings.keep(zfs.get(first, "guid"), tree.entries(root))
         small = [next(name for name in names if 8_000 < Path("/", name).stat().st_size < 12_000)]
         changes = {"one file": small, "a fifth": names[::5]}
         for what, changed in changes.items():
             origin = sending.points(zfs, GOLDEN)[-1].name.replace("@", "#")
-            made, seconds = version(zfs, place, changed, os.urandom(1 << 20))
+            made, seconds = version(zfs, place, changed, os.urandom(1 << 20), listings)
             bytes_full, took_full = export(zfs, made, options.folder, None, options.rounds)
             bytes_delta, took_delta = export(zfs, made, options.folder, origin, options.rounds)
             print(f"{what} changed: grafted and compared in {seconds:.1f} s")
