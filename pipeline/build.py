@@ -95,6 +95,11 @@ class Build:
     verdict: Verdict | None = None
     _stage: str = ""
 
+    @property
+    def deltas(self) -> frozenset[str]:
+        """Since what changes are to be exported: what image.toml asks for, and the user."""
+        return frozenset((*self.image.artifact.deltas, *self.wishes.deltas))
+
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Marks in log and progress that a stage works; the errors of commands in it name the log."""

@@ -17,7 +17,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,17 +185,19 @@ class Workspace:
         with throwaway.clone(self.candidate, machine, self.place, self.zfs) as directory:
             yield machine, directory
 
-    def promote(self, listings: Listings) -> str:
+    def promote(self, listings: Listings, deltas: Collection[str] = ()) -> str:
         """Makes the candidate the image's golden snapshot, and returns that snapshot's name (see `lineage`).
 
-        With `listings`, files that are as they were in the version before are not read again.
+        With `listings`, files that are as they were in the version before are not read again. Where of all `deltas` the
+        one from the base alone is wanted, the versions follow the base: they begin anew on each of its versions.
         """
         golden = f"{self.place.layout.golden}/{self.image.name}"
         _refuse_foreign(self.zfs, golden)
         keep = self.image.artifact.keep
         self.snapshots["candidate"] = versions.advance(
-            self.zfs, self.place, self.candidate, golden, keep=keep, listings=listings
-        )
+            self.zfs, self.place, self.candidate, golden, keep=keep, listings=listings,
+            on_base=set(deltas) == {"base"},
+        )  # fmt: skip
         self._retire(self.tree)
         self._prune_bootstraps()
         return self.candidate

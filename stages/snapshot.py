@@ -27,7 +27,7 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
         if reason := _objection(checks) or red_base(build.image, build.place, build.zfs, since=since):
             build.log.line(f"not exported: {reason}")
             pytest.skip(f"not exported: {reason}")
-        golden = profile.promote(build.wishes.listings)
+        golden = profile.promote(build.wishes.listings, build.deltas)
         if not profile.start.holds("candidate"):
             clear(build.place, build.wishes.limits, build.log)
         passed = build.verdict or verdict(checks, time.time())

@@ -292,7 +292,18 @@ def test_why_there_is_no_delta_is_said(web: Path) -> None:
     )
     own = Point("p/golden/web@by-hand", "9")
     assert isinstance(previous([own, NEWEST], NEWEST.name, [], began=""), Missing), "an operator's snapshot is none"
-    assert (
-        str(base([], "p/golden")) == "no delta from the base: the image is not built on another one's golden snapshot"
-    )
-    assert base(["p/bootstrap/k-1@tree", "p/golden/base1@1"], "p/golden") == "p/golden/base1@1"
+
+
+def test_a_delta_starts_from_the_base_and_what_is_wrong_with_that_is_said() -> None:
+    first, second = "p/golden/base1@1", "p/golden/base1@2"
+    assert base(second, ["base1"], second) == (second, None)
+    assert base(second, ["middle", "base1"], second) == (second, None), "an image between the two need not be golden"
+    start, lost = base(first, ["base1"], second)
+    assert (start, str(lost)) == (first, "no delta from base1 2: its versions stand on base1 1")
+    for found, names, why in (
+        ("", [], "the image stands on no other (from)"),
+        ("", ["base1"], "the base1 that its versions stand on was not golden when they began"),
+        (first, ["base2"], "its versions stand on base1 1, and not on base2"),
+    ):
+        start, lost = base(found, names, second)
+        assert (start, str(lost)) == ("", f"no delta from the base: {why}")

@@ -6,7 +6,7 @@ newest that was exported, which is not always the newest that was golden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,21 +16,23 @@ from pipeline.artifact.manifest import Delta, Manifest, Origin
 from pipeline.build import Build
 from pipeline.lineage import sending
 from pipeline.lineage.sending import Point
-from pipeline.lineage.versions import is_version
-from pipeline.zfs import Zfs
+from pipeline.lineage.versions import base_of, is_version, told
 
 KINDS: tuple[Literal["previous", "base"], ...] = ("previous", "base")
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A delta that cannot be made, and why, in a user's words."""
+    """A delta that cannot be made, since what, and why, in a user's words."""
 
-    kind: str
+    since: str
     why: str
 
     def __str__(self) -> str:
-        return f"no delta from the {'previous version' if self.kind == 'previous' else 'base'}: {self.why}"
+        return f"no delta from {self.since}: {self.why}"
+
+
+PREVIOUS, BASE = "the previous version", "the base"
 
 
 def previous(line: Sequence[Point], snapshot: str, published: Sequence[Manifest], *, began: str) -> Point | Missing:
@@ -47,26 +49,28 @@ def previous(line: Sequence[Point], snapshot: str, published: Sequence[Manifest]
     if found := [point for point in earlier if point.guid in known or not exported]:
         return found[-1]
     if not exported:
-        return Missing("previous", f"it begins anew, since {began}" if began else "this is the first one")
+        return Missing(PREVIOUS, f"it begins anew, since {began}" if began else "this is the first one")
     lost = exported[-1]
     reason = f", since {began}" if began and not earlier else ""
-    return Missing("previous", f"this builder has lost {lost.version} (guid {lost.snapshot.guid}){reason}")
+    return Missing(PREVIOUS, f"this builder has lost {lost.version} (guid {lost.snapshot.guid}){reason}")
 
 
-def base(origins: Iterable[str], golden: str) -> str | Missing:
-    """The snapshot of another image that this one stands on.
+def base(found: str, names: Sequence[str], newest: str) -> tuple[str, Missing | None]:
+    """Where the delta from the base starts ("" if there can be none), and what is lacking.
 
-    `origins` are the snapshot that its dataset is a clone of, that which this one's dataset is a clone of, and so on:
-    between the two images there may be layers, which a delta takes in its stride.
+    `found` is the golden snapshot on which the image's versions stand ("" for none), `names` are the images that it is
+    to stand on, the nearest first, `newest` is the newest version of the image that `found` is of. A host that has
+    followed the base may have an earlier version of it as well: so a delta from that is of use, and not to all.
     """
-    found = next((origin for origin in origins if origin.startswith(f"{golden}/")), None)
-    return found or Missing("base", "the image is not built on another one's golden snapshot")
-
-
-def _origins(zfs: Zfs, dataset: str) -> Iterator[str]:
-    while (origin := zfs.get(dataset, "origin")) not in ("", "-"):
-        yield origin
-        dataset = origin.split("@")[0]
+    if not names:
+        return "", Missing(BASE, "the image stands on no other (from)")
+    if not found:
+        return "", Missing(BASE, f"the {names[0]} that its versions stand on was not golden when they began")
+    if found.rsplit("/", 1)[1].split("@")[0] not in names:
+        return "", Missing(BASE, f"its versions stand on {told(found)}, and not on {names[0]}")
+    if found != newest:
+        return found, Missing(told(newest), f"its versions stand on {told(found)}")
+    return found, None
 
 
 def wanted(build: Build, snapshot: str, folder: Path) -> tuple[list[Origin], list[Missing]]:
@@ -76,21 +80,30 @@ def wanted(build: Build, snapshot: str, folder: Path) -> tuple[list[Origin], lis
     starts: list[Origin] = []
     lacking: list[Missing] = []
     for kind in KINDS:
-        if kind not in (*image.artifact.deltas, *build.wishes.deltas):
+        if kind not in build.deltas:
             continue
         if kind == "previous":
-            told = zfs.marks(dataset)
+            began = zfs.marks(dataset).get("began", "")
             published = [made for made in shelf.manifests(folder).values() if made.image == image.name]
-            found = previous(sending.points(zfs, dataset), snapshot, published, began=told.get("began", ""))
+            found = previous(sending.points(zfs, dataset), snapshot, published, began=began)
+            start, lost = (None, found) if isinstance(found, Missing) else (found, None)
         else:
-            name = base(_origins(zfs, dataset), build.place.layout.golden)
-            found = Point(name, zfs.get(name, "guid")) if isinstance(name, str) else name
-        if isinstance(found, Missing):
-            lacking.append(found)
-        else:
-            owner = found.dataset.rsplit("/", 1)[1]
-            starts.append(Origin(kind, owner, found.version, found.guid, found.name.replace("#", "@")))
+            start, lost = _since_base(build, dataset)
+        if lost is not None:
+            lacking.append(lost)
+        if start is not None:
+            owner = start.dataset.rsplit("/", 1)[1]
+            starts.append(Origin(kind, owner, start.version, start.guid, start.name.replace("#", "@")))
     return starts, lacking
+
+
+def _since_base(build: Build, dataset: str) -> tuple[Point | None, Missing | None]:
+    zfs = build.zfs
+    found = base_of(zfs, dataset, build.place.layout.golden)
+    line = sending.points(zfs, found.split("@")[0]) if found else []
+    newest = [point.name for point in line if not point.bookmarked and is_version(point.version)]
+    start, lost = base(found, [one.name for one in build.image.chain[1:]], newest[-1] if newest else found)
+    return (Point(start, zfs.get(start, "guid")) if start else None), lost
 
 
 def write(

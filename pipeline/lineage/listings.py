@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.artifact.entry import Entry
+from pipeline.lineage.sending import origins
 from pipeline.zfs import Zfs
 
 KEPT = 100
@@ -46,12 +47,10 @@ class Listings:
 
     def below(self, zfs: Zfs, snapshot: str) -> Known:
         """The files of the nearest listed snapshot on which the dataset of `snapshot` stands, as a clone of a clone."""
-        dataset = snapshot.split("@")[0]
-        while self._folder.is_dir() and (origin := zfs.get(dataset, "origin")) != "-":
-            if known := self.of(zfs.get(origin, "guid")):
-                return known
-            dataset = origin.split("@")[0]
-        return {}
+        if not self._folder.is_dir():
+            return {}
+        found = (self.of(zfs.get(origin, "guid")) for origin in origins(zfs, snapshot.split("@")[0]))
+        return next(filter(None, found), {})
 
     def keep(self, guid: str, listed: Iterable[Entry]) -> None:
         """Keeps the files of a snapshot, of which each has been read."""

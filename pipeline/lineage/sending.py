@@ -7,6 +7,7 @@ sent raw, as they lie on the disk: what is exported stays encrypted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.zfs import Zfs, explained, lzc
@@ -39,6 +40,13 @@ class Point:
 def points(zfs: Zfs, dataset: str) -> list[Point]:
     """The snapshots and bookmarks of a dataset itself, the oldest first; [] where there is no such dataset."""
     return [Point(name, guid) for name, guid in zfs.points(dataset)]
+
+
+def origins(zfs: Zfs, dataset: str) -> Iterator[str]:
+    """The snapshot that a dataset is a clone of, the one that this one's dataset is a clone of, and so on."""
+    while (origin := zfs.get(dataset, "origin")) not in ("", "-"):
+        yield origin
+        dataset = origin.split("@")[0]
 
 
 def bookmark(zfs: Zfs, snapshot: str) -> None:

@@ -38,18 +38,22 @@ _GRAFT = "graft"
 _SEALED = "candidate"
 
 
-def advance(zfs: Zfs, place: Place, candidate: str, golden: str, *, keep: int, listings: Listings) -> str:
+def advance(
+    zfs: Zfs, place: Place, candidate: str, golden: str, *, keep: int, listings: Listings, on_base: bool = False
+) -> str:
     """Makes the snapshot `candidate` the newest version of the dataset `golden`; returns that version's snapshot.
 
     Does nothing if it is that already. `listings` spares reading what is as it was before. Bookmarks of `keep` earlier
-    versions, and of `BOOKMARKS` at least, are left. Raises `CheckFailed` if the grafted tree is not the candidate's,
+    versions, and of `BOOKMARKS` at least, are left. With `on_base` the line begins anew where the candidate stands on
+    another image's golden version, and the line so far did not stand on that: for what changed since the base counts
+    more than what changed since the version before. Raises `CheckFailed` if the grafted tree is not the candidate's,
     and `PlaceError` if it cannot be written; `golden` then is what it was before.
     """
     _release(zfs, candidate.split("@")[0])
     settle(zfs, golden)
     versions = _versions(zfs.entries(golden, depth=1))
     if not versions or candidate != versions[-1].name:
-        why = _objection(zfs, candidate, golden, versions)
+        why = _objection(zfs, candidate, golden, versions, on_base=on_base)
         if why is None:
             candidate = _grafted(zfs, place, candidate, versions[-1].name, listings)
         else:
@@ -82,16 +86,35 @@ def _versions(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.kind == "snapshot" and entry.properties.get("stage") == _SEALED]
 
 
-def _objection(zfs: Zfs, candidate: str, golden: str, versions: Sequence[Entry]) -> str | None:
+def _objection(zfs: Zfs, candidate: str, golden: str, versions: Sequence[Entry], *, on_base: bool) -> str | None:
     """Why the candidate cannot be grafted and begins a line of its own; "" where there never was one, else None."""
     if not zfs.exists(golden):
         return ""
     if not versions:
         return f"{golden} held no version of goldspawn's"
-    new, old = (zfs.get(name.split("@")[0], "compression") for name in (candidate, golden))
-    if new != old and not any(_clones(zfs, version.name) for version in versions):
-        return f"the compression changed from {old} to {new}"
-    return None
+    datasets = (candidate.split("@")[0], golden)
+    why = None
+    new, old = (zfs.get(name, "compression") for name in datasets)
+    if new != old:
+        why = f"the compression changed from {old} to {new}"
+    elif on_base:
+        new, old = (base_of(zfs, name, golden.rsplit("/", 1)[0]) for name in datasets)
+        if new not in ("", old):
+            why = f"it stands on {told(new)} now"
+    return why if why is None or not any(_clones(zfs, version.name) for version in versions) else None
+
+
+def base_of(zfs: Zfs, dataset: str, goldens: str) -> str:
+    """The snapshot of another image, below `goldens`, on which a dataset stands; "" if it stands on none.
+
+    Between the two there may be layers.
+    """
+    return next((origin for origin in sending.origins(zfs, dataset) if origin.startswith(f"{goldens}/")), "")
+
+
+def told(snapshot: str) -> str:
+    """A golden snapshot in a user's words: image and version."""
+    return snapshot.rsplit("/", 1)[1].replace("@", " ")
 
 
 def _clones(zfs: Zfs, snapshot: str) -> bool:
@@ -115,7 +138,7 @@ def _begun(zfs: Zfs, candidate: str, golden: str, why: str) -> str:
 def _grafted(zfs: Zfs, place: Place, candidate: str, before: str, listings: Listings) -> str:
     """Grafts the candidate's tree onto the newest version; returns the new version's snapshot."""
     golden, known = before.split("@")[0], listings.of(zfs.get(before, "guid"))
-    told = zfs.marks(candidate)
+    marks = zfs.marks(candidate)
     version = f"{golden}@{_next_version(zfs, golden)}"
     try:
         with zfs.mounted(candidate, place.mountpoint(candidate), readonly=True) as clean:
@@ -129,7 +152,7 @@ def _grafted(zfs: Zfs, place: Place, candidate: str, before: str, listings: List
                 made = list(tree.entries(root, known=known))
             digest = tree.digest_of(made)
             _compare(digest, tree.digest_of(complete(want, made, clean)), version, candidate)
-        zfs.mark(version, {**told, "stage": _SEALED, "tree": str(digest)})
+        zfs.mark(version, {**marks, "stage": _SEALED, "tree": str(digest)})
         listings.keep(zfs.get(version, "guid"), made)
     except BaseException:
         settle(zfs, golden)
@@ -146,17 +169,9 @@ def _compare(made: tree.TreeDigest, clean: tree.TreeDigest, version: str, candid
 
 
 def _related(zfs: Zfs, candidate: str, golden: str) -> bool:
-    """Whether both stand on one snapshot."""
-    return bool(_origins(zfs, candidate.split("@")[0]) & _origins(zfs, golden))
-
-
-def _origins(zfs: Zfs, dataset: str) -> set[str]:
-    """The dataset, and the snapshots that it is a clone of, and a clone of a clone of."""
-    found = {dataset}
-    while (origin := zfs.get(dataset, "origin")) != "-":
-        found.add(origin)
-        dataset = origin.split("@")[0]
-    return found
+    """Whether both are of one dataset, or stand on one snapshot."""
+    one, other = ({name, *sending.origins(zfs, name)} for name in (candidate.split("@")[0], golden))
+    return bool(one & other)
 
 
 def _next_version(zfs: Zfs, golden: str) -> str:
