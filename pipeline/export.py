@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from pipeline import changes
-from pipeline.artifact import folder, index, manifest, packages, receive, shelf, stream, tree
+from pipeline.artifact import folder, manifest, packages, receive, shelf, stream, tree
 from pipeline.build import Build
 from pipeline.command import output
 from pipeline.errors import InputError
@@ -86,10 +86,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
             world=_world(build, told.get("world", "")),
             verified=datetime.fromtimestamp(build.verdict.time if build.verdict is not None else time.time(), UTC),
         )
-        made.save(partial)
-        everything = index.of({**shelf.carry(target, partial, made, image.artifact.keep), manifest.FILE: made}, partial)
-        everything.save(partial)
-        receive.save(made, everything, partial)
+        made = shelf.finish(made, target, partial, image.artifact.keep)
         for name, text in settings.files(image):
             (partial / name).write_text(text)
         for name, said in (("journal.log", build.journal), ("boot.svg", build.boot.chart if build.boot else "")):
@@ -132,9 +129,8 @@ def _deltas(
     old: Path,
     new: Path,
 ) -> tuple[manifest.Delta, ...]:
-    """The deltas to a snapshot: those that an earlier export of it left (`before`), and those that are wanted now."""
-    kept = [delta for delta in before if shelf.take(delta, old, new)]
-    there = {delta.origin.guid for delta in kept}
+    """Writes the deltas to a snapshot that are wanted, but for those that an earlier export of it left (`before`)."""
+    there = {delta.origin.guid for delta in before if shelf.take(delta, old, new)}
     written = []
     for start in starts:
         if start.guid not in there:
@@ -142,7 +138,7 @@ def _deltas(
             written.append(
                 deltas.write(build, snapshot, start, new, on_progress=lambda done: build.show(f"{done / 1e6:.1f} MB"))
             )
-    return (*kept, *written)
+    return tuple(written)
 
 
 def _full(build: Build, snapshot: str, target: Path, expected: int) -> stream.Written:

@@ -35,6 +35,7 @@ def sent(path: Path, guid: int, from_guid: int, size: int) -> stream.Written:
 
 def publish(target: Path, number: int, *, deltas: bool = True, keep: int = 5) -> manifest.Manifest:
     """Publishes version `number` of the image `web`, whose guid is 100 and its number, as an export does."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     with folder.publishing(target) as partial:
         file = f"web-{number}.zfs"
         whole = sent(partial / file, 100 + number, 0, FULL)
@@ -66,11 +67,7 @@ def publish(target: Path, number: int, *, deltas: bool = True, keep: int = 5) ->
             receive=receive.command("web", file),
             deltas=changes,
         )
-        made.save(partial)
-        listed = index.of({**shelf.carry(target, partial, made, keep), manifest.FILE: made}, partial)
-        listed.save(partial)
-        receive.save(made, listed, partial)
-    return made
+        return shelf.finish(made, target, partial, keep)
 
 
 @pytest.fixture

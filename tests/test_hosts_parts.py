@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifact import verify
+from pipeline.artifact import choose, index, manifest, shelf, verify
 from pipeline.errors import CheckFailed, GoldspawnError, InputError, PlaceError
-from pipeline.hosts import Freight, Host, parcel
+from pipeline.hosts import Freight, Host, earlier, parcel
+from tests.test_artifact_index import files, publish
 from tests.test_artifact_verify import artifact  # noqa: F401
 
 Messages = list[parcel.Message]
@@ -22,7 +23,7 @@ Messages = list[parcel.Message]
 def sent(artifact: Path) -> Messages:  # noqa: F811
     """An artifact as the messages in which it travels."""
     messages: Messages = []
-    parcel.send(artifact, messages.append)
+    parcel.send(artifact, messages.append, 5)
     return messages
 
 
@@ -76,12 +77,87 @@ def test_what_arrives_otherwise_leaves_the_old_one(
     assert (old / "old").exists()
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where three versions of the image `web` were exported to."""
+    for number in (1, 2, 3):
+        publish(tmp_path / "home/web", number)
+    return tmp_path / "home"
+
+
+def arrive(number: int, tmp_path: Path, home: Path, *, keep: int = 5) -> Path:
+    """Version `number` of `web`, made on a host that has no other, comes home."""
+    publish(tmp_path / f"run{number}/web", number)
+    messages: Messages = []
+    parcel.send(tmp_path / f"run{number}/web", messages.append, keep)
+    return take(messages, home)
+
+
+def test_what_comes_home_stands_beside_the_deltas_of_earlier_versions(home: Path, tmp_path: Path) -> None:
+    web = arrive(4, tmp_path, home)
+    assert verify.check(web).version == "4"
+    listed = index.load(web)
+    assert (listed.newest, [one.version for one in listed.versions]) == ("4", ["2", "3", "4"])
+    assert [one.file for one in listed.streams] == ["web-1-2.zfs", "web-2-3.zfs", "web-4.zfs", "web-3-4.zfs"]
+    subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=web, check=True, capture_output=True)
+    assert str(choose.plan(listed, ["101"])).startswith("web-1-2.zfs (")
+    arrive(5, tmp_path, home, keep=2)
+    assert [one.version for one in index.load(web).versions] == ["4", "5"]
+    assert not (web / "web-4.zfs").exists(), "of an earlier version the deltas stay"
+
+
+def test_a_delta_at_home_that_is_not_whole_is_not_in_the_new_index(home: Path, tmp_path: Path) -> None:
+    with (home / "web/web-2-3.zfs").open("r+b") as file:
+        file.write(b"X")
+    web = arrive(4, tmp_path, home)
+    assert [one.version for one in index.load(web).versions] == ["2", "4"]
+    assert verify.check(web).version == "4"
+
+
+def test_the_same_version_again_keeps_its_deltas(home: Path, tmp_path: Path) -> None:
+    before = manifest.load(home / "web")
+    publish(tmp_path / "run/web", 3, deltas=False)
+    messages: Messages = []
+    parcel.send(tmp_path / "run/web", messages.append, 5)
+    assert manifest.load(take(messages, home)).deltas == before.deltas
+    assert verify.check(home / "web").deltas == before.deltas
+
+
+def test_a_build_host_knows_what_is_at_home_without_its_streams(home: Path, tmp_path: Path) -> None:
+    (home / "web/journal.log").write_text("it booted")
+    there = tmp_path / "there"
+    earlier.put(earlier.tell(home / "web"), there)
+    assert verify.current(there, "103") == {"previous"}, "an unchanged image need not be sent again"
+    assert shelf.manifests(there) == shelf.manifests(home / "web")
+    assert (there / "journal.log").read_text() == "it booted"
+    assert sum(path.stat().st_blocks for path in there.glob("*.zfs")) == 0
+    assert not shelf.take(manifest.load(there).deltas[0], there, tmp_path), "a hole is never taken for a stream"
+    with (home / "web/web-3.zfs").open("ab") as file:
+        file.write(b"X")
+    again = tmp_path / "again"
+    earlier.put(earlier.tell(home / "web"), again)
+    assert verify.current(again, "103") is None
+    assert earlier.tell(home / "other") == {"files": {}, "sizes": {}}
+
+
+def test_a_delta_that_is_not_the_manifests_is_refused(home: Path, tmp_path: Path) -> None:
+    before = files(home / "web")
+    publish(tmp_path / "run/web", 4)
+    with (tmp_path / "run/web/web-3-4.zfs").open("r+b") as file:
+        file.write(b"X")
+    messages: Messages = []
+    parcel.send(tmp_path / "run/web", messages.append, 5)
+    with pytest.raises(CheckFailed, match=r"web-3-4\.zfs is not the stream that its manifest describes"):
+        take(messages, home)
+    assert files(home / "web") == before
+
+
 def test_a_stream_that_is_not_the_manifests_is_refused(artifact: Path, tmp_path: Path) -> None:  # noqa: F811
     """Such as one that was damaged on the host's disk before it was sent."""
     (stream,) = artifact.glob("*.zfs")
     stream.write_bytes(stream.read_bytes()[:-1] + b"x")
     messages: Messages = []
-    parcel.send(artifact, messages.append)
+    parcel.send(artifact, messages.append, 5)
     with pytest.raises(CheckFailed, match="is not the stream that its manifest describes"):
         take(messages, tmp_path / "home")
 

@@ -1,5 +1,7 @@
 """What stays in an image's folder when a new version is published: earlier versions' deltas and their manifests.
 
+`finish` ends such a folder with what is said of all that lies in it.
+
 The folder is published as a whole (see `folder`), so what stays is linked into the new one, or copied where the file
 system has no hard links. Only a stream that is whole comes along: its bytes are read and compared with its manifest.
 """
@@ -9,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+from pipeline.artifact import index, receive
 from pipeline.artifact.manifest import FILE, Delta, Manifest, load
 from pipeline.errors import InputError
 
@@ -28,13 +32,29 @@ def manifests(folder: Path) -> dict[str, Manifest]:
     return dict(sorted(found.items(), key=lambda pair: pair[1].version))
 
 
+def finish(made: Manifest, old: Path, new: Path, keep: int) -> Manifest:
+    """Ends the folder `new`, in which the streams of `made` are, and which is to take the place of `old`.
+
+    What is kept of `old` comes into it (see `carry`); so do deltas to the same snapshot that an earlier export left.
+    Writes manifest, index, SHA256SUMS and RECEIVE.md; returns the manifest. Raises `OSError` and `PlaceError`.
+    """
+    there = {delta.origin.guid for delta in made.deltas}
+    more = [delta for delta in again(old, made.snapshot.guid) if delta.origin.guid not in there]
+    made = replace(made, deltas=(*(delta for delta in more if take(delta, old, new)), *made.deltas))
+    made.save(new)
+    everything = index.of({**carry(old, new, made, keep), FILE: made}, new)
+    everything.save(new)
+    receive.save(made, everything, new)
+    return made
+
+
 def carry(old: Path, new: Path, made: Manifest, keep: int) -> dict[str, Manifest]:
     """Takes the deltas of the `keep - 1` versions before `made` from the folder `old` into `new`, with manifests.
 
     Returns those manifests, by their files' names. A version of which nothing came along is left out. Raises `OSError`
     where `new` cannot be written.
     """
-    earlier = [one for one in manifests(old).values() if one.version != made.version and one.image == made.image]
+    earlier = [one for one in manifests(old).values() if one.version < made.version and one.image == made.image]
     kept: dict[str, Manifest] = {}
     for one in earlier[-(keep - 1) :] if keep > 1 else ():
         taken = [delta for delta in one.deltas if take(delta, old, new)]

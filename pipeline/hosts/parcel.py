@@ -1,7 +1,7 @@
 """An artifact on its way home: sent file by file over a line of messages, and published here whole or not at all.
 
 The line may be any that carries dicts of plain values and bytes in order. Each file's digest is taken at both ends,
-and the stream's has to be that of the manifest.
+and a stream's has to be that of the manifest. What lies at home of earlier versions stays, as if it was exported there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.artifact import folder, manifest
+from pipeline.artifact import folder, index, manifest, shelf
 from pipeline.errors import CheckFailed, PlaceError
 
 BLOCK = 1 << 20
@@ -28,10 +28,13 @@ class Send(Protocol):
     def __call__(self, message: Message, /) -> object: ...
 
 
-def send(source: Path, say: Send, on_progress: Callable[[int], object] = lambda done: None) -> None:
-    """Sends the files of the folder `source`; `on_progress` is told the bytes sent so far."""
+def send(source: Path, say: Send, keep: int, on_progress: Callable[[int], object] = lambda done: None) -> None:
+    """Sends the files of the folder `source`, of which `keep` versions are to stay at home; `on_progress` is told the
+    bytes sent so far.
+    """
     files = sorted(path for path in source.iterdir() if path.is_file())
-    say({"kind": PARCEL, "image": source.name, "files": [[path.name, path.stat().st_size] for path in files]})
+    sizes = [[path.name, path.stat().st_size] for path in files]
+    say({"kind": PARCEL, "image": source.name, "keep": keep, "files": sizes})
     sums, done = {}, 0
     for path in files:
         digest = hashlib.sha256()
@@ -61,9 +64,11 @@ def receive(announced: Message, messages: Iterator[Message], artifacts: Path) ->
         sealed = _next(messages, SEALED)["sums"]
         if wrong := [name for name in sums if sums[name] != sealed.get(name)]:
             raise CheckFailed(f"{target}: {', '.join(wrong)} changed on the way from the build host")
-        stream = manifest.load(partial).stream
-        if sums.get(stream.file) != stream.sha256:
-            raise CheckFailed(f"{target}: {stream.file} is not the stream that its manifest describes")
+        made = manifest.load(partial)
+        for stream in index.streams(made):
+            if sums.get(stream.file) != stream.sha256:
+                raise CheckFailed(f"{target}: {stream.file} is not the stream that its manifest describes")
+        shelf.finish(made, target, partial, int(announced["keep"]))
     return target
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import GoldspawnError, PlaceError
-from pipeline.hosts import parcel
+from pipeline.hosts import earlier, parcel
 from pipeline.plugin.collect import image_name, is_stage
 from pipeline.plugin.options import HOSTED, settings
 from pipeline.progress import Progress, report, show_with
@@ -63,6 +63,17 @@ class Hosted:
         with contextlib.suppress(OSError):  # nobody hears it any more: execnet is about to end this process
             self._line.send({"kind": "progress", "progress": asdict(progress)})
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """An export goes by what is at home: whether it is needed, and since what there are changes."""
+        name = image_name(item)
+        if name is not None and is_stage(item) and item.name == "snapshot":
+            try:
+                self._line.send(earlier.ask(name))
+                earlier.put(self._line.receive(_ANSWER), self._artifacts / name)
+            except (OSError, EOFError, self._line.TimeoutError) as error:
+                raise PlaceError(f"what is known of {name} where the run was started did not come ({error})") from error
+
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """An artifact is there when it is where the run was started: until then `snapshot` has not passed."""
@@ -100,12 +111,13 @@ class Hosted:
         return build is not None and "exported" in build.notes
 
     def _send(self, name: str) -> None:
+        keep = settings(self._config).builds[name].image.artifact.keep
         source = self._artifacts / name
         report(Progress(name, "snapshot", "begin"))
         total = sum(path.stat().st_size for path in source.iterdir()) / 1e6
         try:
             parcel.send(
-                source, self._line.send,
+                source, self._line.send, keep,
                 lambda done: report(Progress(name, "snapshot", "line", f"sent {done / 1e6:.0f} of {total:.0f} MB")),
             )  # fmt: skip
             answer: dict[str, str] = self._line.receive(_ANSWER)

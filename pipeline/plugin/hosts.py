@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import GoldspawnError, PlaceError
-from pipeline.hosts import Freight, Host, Ready, parcel
+from pipeline.hosts import Freight, Host, Ready, earlier, parcel
 from pipeline.hosts.host import make_ready
 from pipeline.image import FILE
 from pipeline.plugin.loss import NAMES
@@ -149,6 +149,9 @@ class Hosts:
                 with suppress(OSError):
                     (artifacts / "logs").mkdir(parents=True, exist_ok=True)
                     (artifacts / "logs" / Path(message["name"]).name).write_bytes(message["data"])
+            elif message["kind"] == earlier.SHELF:
+                with suppress(OSError):
+                    line.send(earlier.tell(artifacts / Path(message["image"]).name))
             elif message["kind"] == parcel.PARCEL:
                 answer = self._parcel(message, said, artifacts)
                 with suppress(OSError):
