@@ -21,6 +21,7 @@ from pipeline.bootstrap.source import Tarball, plain
 from pipeline.command import SILENT
 from pipeline.errors import GoldspawnError, InputError
 from pipeline.image import load
+from pipeline.reuse.inputs import keys
 
 
 def members(tar: Path) -> list[str]:
@@ -191,3 +192,14 @@ def test_a_tar_that_a_wrong_clock_dated_into_the_future_is_not_taken_for_fresh(s
     ahead = time.time() + 30 * 86400
     os.utime(first, (ahead, ahead))
     assert again().stat().st_mtime <= time.time()
+
+
+def test_a_tarball_of_this_machine_that_changed_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    folder = image(tmp_path, '[bootstrap]\nmethod = "tarball"\ntarball = "../root.tar"\n')
+    found = []
+    for content in (None, "one", "two", "two"):
+        if content is not None:
+            (tmp_path / "root.tar").write_text(content)
+        found.append(keys(load(folder)).bootstrap)
+    assert len(set(found)) == 3
+    assert found[2] == found[3]
