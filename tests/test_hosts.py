@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifact import verify
+from pipeline.artifact import manifest, verify
 from pipeline.place import Place
 from tests.conftest import Session, Sessions
-from tests.test_parallel import checks
+from tests.test_parallel import TARBALL, checks
 
 TEST = "def test_it_runs(machine): assert machine.service('dbus').is_running\n"
 
@@ -192,6 +192,66 @@ def test_logs_and_timeline_are_where_the_run_was_started(run: tuple[Sessions, Se
 def test_a_host_keeps_no_copy_of_what_it_sent(run: tuple[Sessions, Session], servers: list[Server]) -> None:
     (living,) = [server for server in servers if server.process.poll() is None]
     assert [path for path in (living.folder / "hosts").iterdir() if ".run-" in path.name] == []
+
+
+def test_what_is_here_already_is_not_sent_again(run: tuple[Sessions, Session], servers: list[Server]) -> None:
+    sessions, _ = run
+    (living,) = [server for server in servers if server.process.poll() is None]
+    before = (sessions.artifacts / "good/manifest.json").stat()
+    ended = sessions.run(f"--build-host={living.option}", "--image=good")
+    assert ended.status == 0, ended.output
+    assert f"{sessions.artifacts}/good is of this snapshot, and whole" in ended.output
+    assert (sessions.artifacts / "good/manifest.json").stat().st_ino == before.st_ino
+
+
+def test_a_delta_comes_beside_what_was_here(run: tuple[Sessions, Session], servers: list[Server]) -> None:
+    sessions, _ = run
+    (living,) = [server for server in servers if server.process.poll() is None]
+    artifact = sessions.artifacts / "good"
+    first = manifest.load(artifact)
+    sessions.image("good", tests=TEST, root={"etc/motd": "second\n"})
+    second = sessions.run(f"--build-host={living.option}", "--image=good", "--deltas=previous")
+    assert second.status == 0, second.output
+    made = verify.check(artifact)
+    assert [delta.origin.guid for delta in made.deltas] == [first.snapshot.guid]
+    assert made.deltas[0].size < made.stream.size / 20
+    assert made.changes is not None and made.changes.version == first.version
+    # Written again without a boot: what the machine said, and the deltas, are those that came with it.
+    journal = (artifact / "journal.log").read_bytes()
+    assert journal
+    with (artifact / made.stream.file).open("ab") as file:
+        file.write(b"X")
+    third = sessions.run(f"--build-host={living.option}", "--image=good")
+    assert third.status == 0, third.output
+    again = verify.check(artifact)
+    assert (again.deltas, again.boot) == (made.deltas, made.boot)
+    assert again.boot is not None
+    assert (artifact / "journal.log").read_bytes() == journal
+
+
+def test_a_host_that_dies_before_anything_began_is_left_out(
+    servers: list[Server], sessions: Sessions, tmp_path: Path
+) -> None:
+    """It is beside one that pytest-xdist itself names, which builds an image that is named by its folder."""
+    (living,) = [server for server in servers if server.process.poll() is None]
+    mortal = tmp_path / "python"
+    # What execnet starts has -u; what goldspawn asks before has not.
+    mortal.write_text('#!/bin/sh\n[ "$1" = -u ] && exit 255\nexec /usr/bin/python3 "$@"\n')
+    mortal.chmod(0o755)
+    elsewhere = tmp_path / "elsewhere"
+    for name, definition in (("base", TARBALL), ("top", 'from = "base"\n')):
+        (elsewhere / name).mkdir(parents=True)
+        (elsewhere / name / "image.toml").write_text(definition)
+    (elsewhere / "root.tar").touch()
+    dying = f"--build-host={living.option}//python={mortal}"
+    ended = sessions.run("-d", f"--tx=ssh={living.option}", dying, str(elsewhere / "top"), "-k", "dataset")
+    assert ended.status == 0, ended.output
+    assert checks(ended, r"\S*top", "PASSED") == ["dataset"], ended.output
+    assert f"goldspawn: left out: build host root@{living.name} is lost: it died before anything began" in ended.output
+    alone = sessions.run(dying, str(elsewhere / "top"), "-k", "dataset")
+    assert alone.status == 4, alone.output
+    assert f"ERROR: build host root@{living.name} is lost: it died before anything began there" in alone.output
+    assert "INTERNALERROR" not in ended.output + alone.output
 
 
 def test_a_python_that_lacks_what_is_needed_is_named(servers: list[Server], sessions: Sessions) -> None:

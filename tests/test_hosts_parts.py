@@ -13,6 +13,7 @@ import pytest
 from pipeline.artifact import choose, index, manifest, shelf, verify
 from pipeline.errors import CheckFailed, GoldspawnError, InputError, PlaceError
 from pipeline.hosts import Freight, Host, earlier, parcel
+from pipeline.plugin.hosts import needed
 from tests.test_artifact_index import files, publish
 from tests.test_artifact_verify import artifact  # noqa: F401
 
@@ -224,6 +225,24 @@ def test_what_has_changed_is_another_freight(images: Path, code: Path) -> None:
         change()
         keys.append(Freight(code, [images]).key)
     assert len(set(keys)) == len(keys)
+
+
+def test_an_image_that_is_named_takes_along_all_that_it_stands_on(tmp_path: Path) -> None:
+    for place, name, definition in (
+        ("a", "top", 'from = "middle"\n'),
+        ("a", "middle", 'from = "base"\n'),
+        ("a", "other", ""),
+        ("b/deep", "base", '[bootstrap]\nmethod = "tarball"\ntarball = "../../root.tar"\n'),
+    ):
+        folder = tmp_path / place / name
+        (folder / "root").mkdir(parents=True)
+        (folder / "image.toml").write_text(definition)
+    chain = {tmp_path / "a/top", tmp_path / "a/middle", tmp_path / "b/deep/base", tmp_path / "b/root.tar"}
+    for named in ("a/top", "a/top/image.toml", "a/top/test_it.py"):
+        assert needed(tmp_path / named, [tmp_path / "b"]) == chain
+    assert needed(tmp_path / "a", [tmp_path / "b"]) == {tmp_path / "a"}
+    (tmp_path / "a/middle/image.toml").write_text("from =")
+    assert needed(tmp_path / "a/top", [tmp_path / "b"]) == {tmp_path / "a/top"}, "which is told when it is collected"
 
 
 def test_a_home_directory_is_not_sent_by_mistake(code: Path, tmp_path: Path) -> None:

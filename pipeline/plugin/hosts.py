@@ -5,6 +5,7 @@ Which image goes where, and what a lost worker costs, is `ImageScheduling`'s aff
 
 from __future__ import annotations
 
+import os
 import queue
 import tempfile
 import threading
@@ -16,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import GoldspawnError, PlaceError
+from pipeline.errors import GoldspawnError, InputError, PlaceError
 from pipeline.hosts import Freight, Host, Ready, earlier, parcel
 from pipeline.hosts.host import make_ready
-from pipeline.image import FILE
+from pipeline.image import FILE, load
+from pipeline.plugin.collect import absolute, image_folder
 from pipeline.plugin.loss import NAMES
 from pipeline.plugin.options import HOSTED, settings
 from pipeline.progress import Progress, report
@@ -79,9 +81,11 @@ class Hosts:
                 self._workers[worker] = host
                 names[worker] = f"build host {host.host.address}"
         base = self._config.invocation_params.dir
-        option.tx = [
-            host.spec(worker, HOME, base, Path(self._folder.name, worker)) for worker, host in self._workers.items()
-        ]
+        self._specs = {
+            worker: host.spec(worker, HOME, base, Path(self._folder.name, worker))
+            for worker, host in self._workers.items()
+        }
+        option.tx = [*self._specs.values()]
 
     def pytest_report_header(self) -> list[str]:
         lines = [f"goldspawn: build host {one.host.address}" for one in dict.fromkeys(self._workers.values())]
@@ -92,6 +96,31 @@ class Hosts:
         session: Any = self._config.pluginmanager.get_plugin("dsession")
         if session is not None:  # pytest-xdist has no hook for this
             session.worker_errordown = self._lost
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_xdist_setupnodes(self, config: pytest.Config, specs: list[Any]) -> None:
+        """Opens the lines to all workers, and goes on without those that do not answer.
+
+        pytest-xdist opens one after the other and gives up at the first that it cannot have, by a traceback.
+        """
+        session: Any = config.pluginmanager.get_plugin("dsession")
+        group = session.nodemanager.group
+        opened: dict[str, Any] = {}
+        why: list[str] = []
+        for spec in list(specs):
+            try:
+                opened[spec.id] = group.makegateway(spec)
+                opened[spec.id].remote_status()
+            except (EOFError, OSError, AssertionError):
+                opened.pop(spec.id, None)
+                specs.remove(spec)
+                del self._specs[spec.id]
+                why.append(f"{config.stash[NAMES][spec.id]} is lost: it died before anything began there")
+                session.report_line(f"\ngoldspawn: left out: {why[-1]}")
+        config.option.tx = [*self._specs.values()]  # pytest-xdist counts its workers by it
+        if not opened:
+            raise pytest.UsageError("\n".join(why))
+        group.makegateway = lambda spec: opened[spec.id]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_getremotemodule(self) -> Any:
@@ -199,12 +228,29 @@ class Hosts:
         session.triggershutdown()
 
 
+def needed(path: Path, elsewhere: Sequence[Path]) -> set[Path]:
+    """What is needed to run the tests at a path: of an image's the whole image, those that it stands on (beside it, or
+    below the folders `elsewhere`) and the files that their image.toml names.
+    """
+    folder = image_folder(path / FILE)
+    if folder is None:
+        return {path}
+    try:
+        image = load(folder, elsewhere)
+    except InputError:  # which is told when it is collected
+        return {folder}
+    lowest, made = image.foundation.folder, image.bootstrap
+    named = (lowest / name for name in (*made.files, *made.builder_files, *made.folders))
+    # Not resolve(): what is named through a link is looked for there through that link.
+    return {*(one.folder for one in image.chain), *(Path(os.path.abspath(path)) for path in named)}  # noqa: PTH100
+
+
 def _freight(config: pytest.Config) -> Freight:
     chosen = settings(config)
-    base = config.invocation_params.dir
     roots = {HOME / "pyproject.toml", *chosen.images}
     if not chosen.images or config.args_source is config.ArgsSource.ARGS:
-        roots |= {base / str(argument).split("::")[0] for argument in config.args}
+        for argument in config.args:
+            roots |= needed(absolute(config, argument), chosen.images)
     around = {folder for root in roots for folder in root.parents if folder.is_relative_to(config.rootpath)}
     files = {folder / name for folder in {*around, config.rootpath} for name in ("conftest.py", "__init__.py", FILE)}
     if config.inipath is not None:
