@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+import uuid
 from pathlib import Path
 
 from pipeline.place import Place
-from tests.conftest import Session, Sessions
+from tests.conftest import SMALL, Session, Sessions, forget
 
 TARBALL = '[bootstrap]\nmethod = "tarball"\ntarball = "../root.tar"\n'
 
@@ -52,6 +53,27 @@ def test_two_workers_that_need_one_bootstrap_make_it_once(place: Place, sessions
     logs = [(sessions.artifacts / f"logs/{name}.log").read_text() for name in ("one", "other")]
     assert sorted("tar --extract" in log for log in logs) == [False, True]
     assert len(re.findall(r"^  bootstrap +[\d.]+ s +reused \(", ended.output, re.M)) == 1
+
+
+def test_two_workers_that_need_one_base_build_it_once(bootstrapped: Place, sessions: Sessions) -> None:
+    """It is not selected itself: each worker would make it for the image that it is at."""
+    place = bootstrapped
+    forget(place, "left", "right", "below")
+    sessions.image("below", SMALL, root={"etc/motd": f"{uuid.uuid4()}\n"})
+    for name in ("left", "right"):
+        sessions.image(name, 'from = "below"\n')
+    ended = sessions.run("-n2", "--image=left", "--image=right", "-k", "dataset or bootstrap or cycles or profile")
+    assert ended.status == 0, ended.output
+    said = re.findall(r"^  bootstrap +[\d.]+ s +from below, (\w+)", ended.output, re.M)
+    assert sorted(said) == ["made", "reused"], ended.output
+    waited = [log for log in (sessions.artifacts / "logs").glob("*.log") if "image below is held by" in log.read_text()]
+    assert len(waited) == 1, "both came to it at the same time"
+    candidate = f"{place.layout.work}/below@candidate"
+    names = ["zfs", "list", "-H", "-o", "name,origin", "-r", place.layout.base]
+    listed = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in listed if "retired-below" in name] == [], "nothing of it was replaced"
+    assert listed.count(candidate) == 2, "both stand on it"
+    forget(place, "left", "right", "below")
 
 
 def test_a_worker_that_dies_fails_its_image_and_no_other(place: Place, sessions: Sessions) -> None:
