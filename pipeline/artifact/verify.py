@@ -7,6 +7,7 @@ and on a flipped bit (facts/zfs.md). The manifest's size and digest find both, i
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,14 +49,18 @@ def check(folder: Path) -> Manifest:
 def current(folder: Path, guid: str) -> set[str] | None:
     """The guids from which the deltas in `folder` start, if its artifact is of the snapshot with this guid; else None.
 
-    Goes by the manifest and the sizes of its streams: quick, and no proof that they are what they were.
+    Goes by the manifest and the sizes of its streams: quick, and no proof that they are what they were. The manifest is
+    not validated, which takes longer than all else that is done for an image that has not changed.
     """
     try:
-        manifest = load(folder)
-        whole = all((folder / one.file).stat().st_size == one.size for one in index.streams(manifest))
-    except (InputError, OSError):
+        told = json.loads((folder / FILE).read_bytes())
+        streams = [told["stream"], *told["deltas"]]
+        whole = all((folder / one["file"]).stat().st_size == one["size"] for one in streams)
+        starts = {str(one["from"]["guid"]) for one in told["deltas"]}
+        same = told["snapshot"]["guid"] == guid
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    return {one.origin.guid for one in manifest.deltas} if whole and manifest.snapshot.guid == guid else None
+    return starts if whole and same else None
 
 
 def streams(folder: Path, manifest: Manifest) -> Iterator[Stream]:

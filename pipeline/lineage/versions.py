@@ -50,8 +50,10 @@ def advance(
     and `PlaceError` if it cannot be written; `golden` then is what it was before.
     """
     _release(zfs, candidate.split("@")[0])
-    settle(zfs, golden)
-    versions = _versions(zfs.entries(golden, depth=1))
+    left = settle(zfs, golden)
+    versions = _versions(left)
+    if [candidate] == [entry.name for entry in left]:
+        return candidate  # and there is no earlier one to let go of
     if not versions or candidate != versions[-1].name:
         why = _objection(zfs, candidate, golden, versions, on_base=on_base)
         if why is None:
@@ -62,8 +64,11 @@ def advance(
     return candidate
 
 
-def settle(zfs: Zfs, golden: str) -> None:
-    """Returns a golden dataset to its newest version, whatever a killed run left of it; the image's lock is held."""
+def settle(zfs: Zfs, golden: str) -> list[Entry]:
+    """Returns a golden dataset to its newest version, whatever a killed run left of it; the image's lock is held.
+
+    Returns its snapshots, the oldest first.
+    """
     _release(zfs, golden)
     entries = zfs.entries(golden, depth=1)
     for entry in entries:
@@ -72,6 +77,7 @@ def settle(zfs: Zfs, golden: str) -> None:
     left = [entry for entry in entries if entry.kind == "snapshot" and entry.properties.get("stage") != _GRAFT]
     if left:
         zfs.rollback(left[-1].name)
+    return left
 
 
 def _release(zfs: Zfs, dataset: str) -> None:
