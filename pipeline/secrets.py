@@ -18,11 +18,11 @@ from pathlib import Path
 from pipeline import channel, netrc
 from pipeline.channel import INSIDE
 from pipeline.command import BuildLog, output
-from pipeline.errors import CheckFailed, InputError
+from pipeline.errors import CheckFailed, CommandFailed, InputError
 from pipeline.image import FILE, Image, load
 from pipeline.image.reading import shown
 from pipeline.image.secrets import Use
-from pipeline.masking import hide, telling
+from pipeline.masking import SHORTEST, hide, telling, too_short
 from pipeline.place import RUN
 
 ERRAND = "secret"
@@ -61,23 +61,31 @@ def read(image: Image, name: str) -> bytes:
     secret = image.secrets[name]
     where = f"{shown(image.folder / FILE)}: secrets.{name}"
     if secret.env is not None:
-        if not (value := os.environ.get(secret.env, "")):
+        source, content = secret.env, os.fsencode(os.environ.get(secret.env, ""))
+        if not content:
             raise InputError(f"{where}: the environment has no {secret.env}", hint=f"export {secret.env}=…")
-        return value.encode()
-    path = image.folder / Path(str(secret.file)).expanduser()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{where}: {shown(path)} cannot be read ({error.strerror})") from error
+    else:
+        path = image.folder / Path(str(secret.file)).expanduser()
+        source = shown(path)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{where}: {source} cannot be read ({error.strerror})") from error
     if not content.strip():
-        raise InputError(f"{where}: {shown(path)} is empty")
+        raise InputError(f"{where}: {source} is empty")
+    if too_short(content, logins="apt" in secret.use):
+        raise InputError(
+            f"{where}: what {source} holds is shorter than {SHORTEST} characters",
+            hint="take a longer one: that could not be told from other text, to be masked or looked for",
+        )
     return content
 
 
 def answer(message: channel.Message) -> channel.Message:
     """The outer process's side: the secret that a session in the appliance asks for, by image.toml as it is here."""
-    value = read(load(Path(message["image"])), str(message["name"]))
-    hide(value)
+    image, name = load(Path(message["image"])), str(message["name"])
+    value = read(image, name)
+    _hide(image, name, value)
     return {"data": base64.b64encode(value).decode()}
 
 
@@ -99,8 +107,8 @@ def opened(image: Image, use: Use | None = None) -> Iterator[Secrets]:
             problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
-    for value in values.values():
-        hide(value)
+    for name, value in values.items():
+        _hide(image, name, value)
     _sweep()
     (_FOLDER / str(os.getpid())).mkdir(parents=True, mode=0o700, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{image.name}-", dir=_FOLDER / str(os.getpid())))
@@ -109,10 +117,7 @@ def opened(image: Image, use: Use | None = None) -> Iterator[Secrets]:
         for name, value in values.items():
             _write(folder / name, value)
             if "apt" in image.secrets[name].use:
-                text = value.decode(errors="replace")
-                netrc.know(text)
-                for login in netrc.parse(text):
-                    hide(login.password.encode())
+                netrc.know(value.decode(errors="replace"))
                 _write(folder / "apt" / f"{name}.conf", value)
         yield Secrets(image, values, folder)
     finally:
@@ -138,18 +143,28 @@ def _sweep() -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def _hide(image: Image, name: str, value: bytes) -> None:
+    hide(value, logins="apt" in image.secrets[name].use)
+
+
 def nowhere_in(tree: Path, secrets: Secrets, log: BuildLog) -> None:
-    """Asserts that no file of a tree holds a secret. Raises `CheckFailed` that names the secret and the files."""
+    """Asserts that no file of a tree holds what a secret is known by (`pipeline.masking.telling`).
+
+    Raises `CheckFailed` that names the secret and the files.
+    """
     for name, value in sorted(secrets.values.items()):
         log.line(f"secrets: looks for {name} in the tree")
-        if not (lines := telling(value)):
-            continue
-        argv = ["grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings", "--devices=skip"]
-        told = output([*argv, "--file=-", str(tree)], input=lines[0] + "\n", check=False, timeout=1800)
-        found = told.stdout.splitlines()
-        if found:
+        patterns = secrets.folder / ".looked-for"
+        _write(patterns, b"\n".join(telling(value, logins="apt" in secrets.image.secrets[name].use)))
+        argv = ["env", "LC_ALL=C", "grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings"]
+        argv += ["--devices=skip", f"--file={patterns}", str(tree)]
+        told = output(argv, check=False, timeout=1800)
+        if told.status > 1:
+            raise CommandFailed(argv, told.status, told.stderr)
+        if found := told.stdout.splitlines():
             files = ", ".join(str(Path("/") / Path(one).relative_to(tree)) for one in found[:5])
             raise CheckFailed(
                 f"secrets.{name} of image.toml stands in the tree: {files}",
-                hint=f"commands of profile.run are given it in {INSIDE_AT}, and must not write it down",
+                hint=f"commands of profile.run find it in {INSIDE_AT}, and must not write it down; files of root/ must "
+                "not hold it; and each line of it counts: one that is no secret belongs elsewhere",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets as random
 import shutil
 import subprocess
@@ -15,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifact import manifest, receive
-from pipeline.command import BuildLog, output, run
-from pipeline.errors import InputError
-from pipeline.image import load
+from pipeline.command import SILENT, BuildLog, output, run
+from pipeline.errors import CheckFailed, CommandFailed, InputError
+from pipeline.image import Image, load
 from pipeline.machine import host, settings
 from pipeline.masking import hide, masked
 from pipeline.place import Place
-from pipeline.secrets import opened, read
+from pipeline.secrets import Secrets, nowhere_in, opened, read
 from pipeline.user_cache import exchange
 from tests.conftest import SMALL, Session, Sessions
 
@@ -107,6 +108,94 @@ def test_what_commands_print_is_masked(tmp_path: Path) -> None:
         assert run(["echo", f"it is {secret}"], log=log, timeout=10).stdout == "it is ***"
     assert secret not in (tmp_path / "log").read_text()
     assert masked(f"short {secret}") == "short ***", "what is short is part of many words"
+
+
+SSH_KEY = (
+    b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE\nAAAAB3NzaC1yc2EAAAADAQ\n"
+    b"-----END OPENSSH PRIVATE KEY-----\n"
+)
+LOGIN = b"machine packages.example.org\nlogin me\npassword hunter22\n"
+LONG_LOGIN = b"machine a.example login subscription-1234 password hunter22"
+BINARY = b"\0\xff\x80ke\ny\xfe\0-of-bytes\xfd"
+
+
+def given(secret: bytes, folder: Path, use: str = "run") -> Image:
+    """An image with one secret, called `some`."""
+    (folder / "web").mkdir()
+    (folder / "web/image.toml").write_text(f'[secrets.some]\nfile = "../some"\nuse = ["{use}"]\n')
+    (folder / "some").write_bytes(secret)
+    return load(folder / "web")
+
+
+@pytest.mark.parametrize(
+    ("secret", "use", "leaks", "innocent"),
+    [
+        (b"canary-1\n", "run", [b"is canary-1."], [b"canary"]),
+        (b"a longer first line\nhunter22\n", "run", [b"a longer first line", b"x=hunter22"], [b"hunter"]),
+        (LOGIN, "apt", [b"hunter22", LOGIN], [b"machine packages.example.org", b"login me"]),
+        (LONG_LOGIN, "apt", [b"hunter22", b"subscription-1234"], [b"a.example"]),
+        (LOGIN, "run", [b"machine packages.example.org", b"password hunter22"], [b"hunter22"]),
+        (SSH_KEY, "run", [b"b3BlbnNzaC1rZXktdjE", b"AAAAB3NzaC1yc2EAAAADAQ"], [SSH_KEY.splitlines()[0]]),
+        (b"[client]\npassword=hunter22\n", "run", [b"password=hunter22"], [b"[client]"]),
+        (b"[client]", "run", [b"[client]"], []),
+        (BINARY, "run", [b"x" + BINARY + b"y"], [BINARY[:3], b"-of-bytes"]),
+        ("größer\r\nals".encode(), "run", ["größer".encode()], [b"als"]),
+    ],
+)
+def test_what_stands_in_a_tree_is_found(
+    secret: bytes, use: str, leaks: list[bytes], innocent: list[bytes], tmp_path: Path
+) -> None:
+    image = given(secret, tmp_path, use)
+    memory, tree = tmp_path / "memory", tmp_path / "tree"
+    memory.mkdir()
+    (tree / "etc").mkdir(parents=True)
+    os.mkfifo(tree / "etc/fifo")
+    (tree / "etc/dangling").symlink_to("nowhere")
+    secrets = Secrets(image, {"some": read(image, "some")}, memory)
+    for number, text in enumerate(innocent):
+        (tree / f"etc/innocent{number}").write_bytes(b"first\n" + text + b"\nlast")
+    nowhere_in(tree, secrets, SILENT)
+    for leak in leaks:
+        (tree / "etc/leaked").write_bytes(b"first\n" + leak + b"\nlast")
+        with pytest.raises(CheckFailed) as caught:
+            nowhere_in(tree, secrets, SILENT)
+        assert caught.value.message == "secrets.some of image.toml stands in the tree: /etc/leaked"
+        assert leak.decode(errors="replace") not in str(caught.value)
+
+
+def test_a_search_that_cannot_be_made_is_no_pass(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed):
+        nowhere_in(tmp_path / "no-tree", Secrets(given(b"", tmp_path), {"some": b"canary-1"}, tmp_path), SILENT)
+
+
+@pytest.mark.parametrize(
+    ("secret", "use"),
+    [
+        (b"1234\n", "run"),
+        (b"12345\nabcde\n", "credential"),
+        (b"\xff\0\n\xff", "run"),
+        (b"machine packages.example.org login me password abc", "apt"),
+        (b"machine a.example login me password abcdefg\nmachine b.example login me password abc", "apt"),
+    ],
+)
+def test_what_is_too_short_to_be_looked_for_is_refused(secret: bytes, use: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"secrets\.some: what .*some holds is shorter than 6 characters"):
+        read(given(secret, tmp_path, use), "some")
+
+
+def test_passwords_of_logins_and_bytes_are_masked(tmp_path: Path) -> None:
+    word, blob = f"pass-{random.token_hex(6)}", b"\xff\xfe\0" + random.token_hex(6).encode() + b"\xfd"
+    hide(f"machine packages.example.org\nlogin me\npassword {word}\n".encode(), logins=True)
+    hide(blob)
+    assert masked(f"apt of login me said {word}!") == "apt of login me said ***!"
+    assert run(["printf", r"(\xff\xfe\x00" + blob[3:-1].decode() + r"\xfd)"], timeout=10).stdout == "(***)"
+
+
+def test_the_environment_may_hold_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME", os.fsdecode(b"key\xff\xfe-of-bytes"))
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/image.toml").write_text('[secrets.some]\nenv = "SOME"\n')
+    assert read(load(tmp_path / "web"), "some") == b"key\xff\xfe-of-bytes"
 
 
 def test_a_host_hands_a_credential_on(tmp_path: Path) -> None:
