@@ -57,7 +57,7 @@ def bisect(build: Build, workspace: Workspace, segment: Segment) -> str:
 def _boots(build: Build, snapshot: str, segment: Segment) -> Iterator[str]:
     """What is wrong with a machine made of a snapshot, in one line; nothing if it is healthy."""
     name = machine_name(build.image.name)
-    with throwaway.clone(snapshot, f"{name}.bisect", build.place, build.zfs) as directory:
+    with throwaway.bootable(snapshot, f"{name}.bisect", build.image.boot, build.place, build.zfs) as directory:
         settings = verified(build.image, segment)
         machine = machine_of(build, name, directory, settings, segment)
         try:

@@ -29,7 +29,7 @@ def machine_of(build: Build, name: str, directory: Path, settings: Settings, seg
 def another(build: Build, workspace: Workspace, settings: Settings, segment: Segment | None) -> Iterator[Machine]:
     """A machine of a clone of its own, not started yet; it is ended and gone after the block."""
     name = throwaway.machine_name(build.image.name, next(_numbers))
-    with throwaway.clone(workspace.candidate, name, build.place, build.zfs) as directory:
+    with throwaway.bootable(workspace.candidate, name, build.image.boot, build.place, build.zfs) as directory:
         machine = machine_of(build, name, directory, settings, segment)
         try:
             yield machine

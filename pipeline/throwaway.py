@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pipeline.image import Boot
+from pipeline.image.values import in_bytes
 from pipeline.machine.unit import stop_machines_of
 from pipeline.place import RUN, Place
 from pipeline.zfs import Zfs, dataset_at, mounts_of, unmount
 
 OWNER = {"owner": "goldspawn"}
 """The user property of each dataset that goldspawn created."""
+
+_ROOM = 4 << 30
+"""Bytes that a machine can write where neither its image nor the pool says otherwise."""
 
 OPENED = "opened-gs"
 """What the name of a clone begins with that somebody opened to look inside (`pipeline.cache`)."""
@@ -31,18 +36,26 @@ def machine_name(image: str, number: int = 1) -> str:
 
 
 @contextlib.contextmanager
-def clone(snapshot: str, name: str, place: Place, zfs: Zfs) -> Iterator[Path]:
+def clone(snapshot: str, name: str, place: Place, zfs: Zfs, *, properties: Mapping[str, str] = {}) -> Iterator[Path]:
     """A clone of a snapshot as `name`, mounted; destroyed after the block.
 
     The name begins with that of `machine_name`, or with `OPENED`: by that the next run knows what a dead one left.
     """
     dataset = f"{place.layout.boots}/{name}"
-    zfs.clone(snapshot, dataset, marks={**OWNER, "process": _identity(os.getpid())})
+    zfs.clone(snapshot, dataset, properties=properties, marks={**OWNER, "process": _identity(os.getpid())})
     try:
         with zfs.mounted(dataset, place.mountpoint(dataset)) as tree:
             yield tree
     finally:
         zfs.destroy(dataset)
+
+
+def bootable(snapshot: str, name: str, boot: Boot, place: Place, zfs: Zfs) -> contextlib.AbstractContextManager[Path]:
+    """As `clone`, for a machine to boot from: it can fill its own disk (`boot.room`), and not the pool."""
+    free = int(zfs.get(place.layout.boots, "available"))
+    room = in_bytes(boot.room) if boot.room is not None else min(_ROOM, free // 2)
+    whole = int(zfs.get(snapshot, "referenced")) + room
+    return clone(snapshot, name, place, zfs, properties={"refquota": str(whole)})
 
 
 @contextlib.contextmanager

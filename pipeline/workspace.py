@@ -182,7 +182,7 @@ class Workspace:
     def booting_clone(self) -> Iterator[tuple[str, Path]]:
         """A clone of the candidate, mounted, to boot from: (name of the machine, directory). Destroyed afterwards."""
         machine = machine_name(self.image.name)
-        with throwaway.clone(self.candidate, machine, self.place, self.zfs) as directory:
+        with throwaway.bootable(self.candidate, machine, self.image.boot, self.place, self.zfs) as directory:
             yield machine, directory
 
     def promote(self, listings: Listings, deltas: Collection[str] = ()) -> str:

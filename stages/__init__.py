@@ -9,7 +9,7 @@ from stages.profile import profile  # isort: skip
 from stages.boot import boot  # isort: skip
 from stages.machinectl import machinectl  # isort: skip
 from stages.acceptance import machine  # isort: skip
-from stages.disposable import disposable_machine  # isort: skip
+from stages.disposable import disposable, disposable_machine, disposable_network  # isort: skip
 from stages.ready import subject  # isort: skip
 from stages.attended import attended  # isort: skip
 from stages.network import network, peer  # isort: skip
@@ -22,7 +22,9 @@ __all__ = [
     "build",
     "cycles",
     "dataset",
+    "disposable",
     "disposable_machine",
+    "disposable_network",
     "image",
     "machine",
     "machinectl",

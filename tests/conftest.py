@@ -254,20 +254,23 @@ def forget(place: Place, *names: str) -> None:
 
 @pytest.fixture
 def nothing_left(place: Place) -> Callable[..., list[str]]:
-    """Tells what sessions left running or mounted: units, machines, mounts, datasets of boots.
+    """Tells what sessions left: units and scopes, mounts, settings and exports of nspawn, datasets of boots.
 
     With names, only what has one of them in it: other tests may be at work at the same time.
     """
 
     def left(*names: str) -> list[str]:
         units = subprocess.run(
-            ["systemctl", "list-units", "--plain", "--no-legend", "goldspawn-machine-*"], capture_output=True, text=True
-        ).stdout.splitlines()
+            ["systemctl", "list-units", "--all", "--plain", "--no-legend", "goldspawn-machine-*", "machine-*.scope"],
+            capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
         mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "/run/goldspawn/mnt/" in line]
         boots = subprocess.run(
             ["zfs", "list", "-H", "-r", "-d1", "-o", "name", place.layout.boots], capture_output=True, text=True
         ).stdout.splitlines()[1:]
-        found = [*units, *mounts, *boots]
+        nspawn = Path("/run/systemd/nspawn")
+        files = [str(path) for path in (*nspawn.glob("*.nspawn"), *nspawn.glob("unix-export/*"))]
+        found = [*units, *mounts, *boots, *files]
         return [line for line in found if any(name in line for name in names)] if names else found
 
     return left

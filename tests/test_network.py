@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from pipeline.command import SILENT
-from pipeline.machine import leash
-from pipeline.network import peer, segment
+from pipeline.errors import CheckFailed
+from pipeline.machine import Network, leash
+from pipeline.network import Segment, peer, segment
 from pipeline.place import Place
 from tests.conftest import code
 
@@ -59,6 +62,14 @@ def test_two_segments_of_one_process_are_two(place: Place) -> None:
         peer(other).run_expect([0], "ping -c 1 -W 20 router")
         assert peer(one, 3).run("ping -c 1 -W 20 198.18.0.2").rc == 0
     assert there(one.name) | there(other.name) == set()
+
+
+def test_a_machine_without_a_virtual_link_is_told_what_it_lacks() -> None:
+    network = Network("no-such-machine", Segment("gs0", SILENT), SILENT)
+    for spoilt in (network.cut(), network.bad(loss=10)):
+        with pytest.raises(CheckFailed, match="no host0") as caught, spoilt:
+            pass
+        assert "nspawn.network.virtual_ethernet = true of image.toml gives it one" in str(caught.value)
 
 
 def test_a_killed_run_leaves_no_segment(place: Place) -> None:

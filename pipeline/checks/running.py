@@ -8,6 +8,7 @@ import re
 from pipeline.checks.subject import Subject
 from pipeline.command import output
 from pipeline.errors import CheckFailed
+from pipeline.image.values import in_bytes
 from pipeline.machine import timing
 from pipeline.machine.unit import leader
 
@@ -116,19 +117,12 @@ def size_max(subject: Subject) -> None:
     """Its file system is not larger than that."""
     wanted = subject.wanted.size_max
     assert wanted is not None
-    limit = _bytes(wanted)
+    limit = in_bytes(wanted)
     if subject.size > limit:
         raise CheckFailed(
             f"its files are {subject.size / 1e6:.0f} MB, and {limit / 1e6:.0f} MB are allowed",
             hint="checks.size_max of image.toml is the limit; du -xh -d2 / in the machine shows what is large",
         )
-
-
-def _bytes(size: str | int) -> int:
-    if isinstance(size, int):
-        return size
-    power = "KMGT".find(size[-1]) + 1
-    return int(size[:-1] if power else size) << 10 * power
 
 
 def exposure(subject: Subject) -> None:

@@ -125,6 +125,14 @@ class Boot:
         bool, Field(strict=True, description="Whether the machine has a range of user ids of its own.")
     ] = True  # fmt: skip
     allow_failed: Annotated[Units, Field(description="Units that may fail at boot.")] = ()
+    room: Annotated[
+        Size | None,
+        Field(
+            description="Most bytes that it can write while it is verified, before its disk is full. Default: half of "
+            "what the pool has free, and 4G at most.",
+            examples=["8G"],
+        ),
+    ] = None
     timeout: Annotated[
         float,
         Field(

@@ -81,6 +81,14 @@ Size = Annotated[
 """Bytes: a number, or text with K, M, G or T (powers of 1024), as systemd has it."""
 
 
+def in_bytes(size: str | int) -> int:
+    """A `Size` as a number of bytes."""
+    if isinstance(size, int):
+        return size
+    power = "KMGT".find(size[-1]) + 1
+    return int(size[:-1] if power else size) << 10 * power
+
+
 def _timezone(value: str) -> str:
     import zoneinfo
 

@@ -76,7 +76,8 @@ class Network:
         """The machine's link loses `loss` percent of what is sent to it, and takes `delay` seconds longer."""
         link = self._link()
         spoilt = [*(["loss", f"{loss}%"] if loss else []), *(["delay", f"{delay * 1000:.0f}ms"] if delay else [])]
-        self._run("tc", "qdisc", "add", "dev", link, "root", "netem", *spoilt)
+        argv = ["tc", "qdisc", "add", "dev", link, "root", "netem", *spoilt]
+        output(argv, log=self.log, hint="a link is spoilt by the kernel's module sch_netem")
         try:
             yield
         finally:
@@ -86,7 +87,10 @@ class Network:
         """The name of the host's end of host0: nspawn shortens one that is too long, and keeps the whole as another."""
         shown = output(["ip", "-json", "link", "show", "dev", f"vb-{self.name}"], check=False).stdout
         if not shown:
-            raise CheckFailed("the machine has no link on the segment", hint="see [nspawn.network] of image.toml")
+            raise CheckFailed(
+                "the machine has no host0, and that is the link that can be cut or made bad",
+                hint="nspawn.network.virtual_ethernet = true of image.toml gives it one beside its other links",
+            )
         name: str = json.loads(shown)[0]["ifname"]
         return name
 

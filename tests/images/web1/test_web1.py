@@ -100,7 +100,26 @@ def test_a_cut_link_is_a_cut_link_and_comes_back(network: Network, peer: Host) -
     assert "<h1>web1</h1>" in peer.check_output(f"{CURL} --retry 10 --retry-all-errors {url}")
 
 
+def test_page_is_served_over_a_bad_line(network: Network, peer: Host) -> None:
+    url = f"http://{network.address()}/"
+    with network.bad(loss=5, delay=0.2):
+        assert "<h1>web1</h1>" in peer.check_output(f"{CURL} --retry 5 --retry-all-errors {url}")
+
+
+def test_page_is_served_to_another_peer(network: Network) -> None:
+    assert "<h1>web1</h1>" in network.peer().check_output(f"{CURL} http://{network.address()}/")
+
+
 def test_two_machines_reach_each_other(machine: Host, disposable_machine: Host, network: Network) -> None:
     assert "<h1>web1</h1>" in disposable_machine.check_output(f"{CURL} http://{network.address()}/")
     (other,) = [one for one in disposable_machine.check_output("hostname -I").split() if "." in one]
     assert "<h1>web1</h1>" in machine.check_output(f"{CURL} http://{other}/")
+
+
+def test_a_full_disk_and_no_network_harm_no_other(
+    disposable_machine: Host, disposable_network: Network, network: Network, peer: Host
+) -> None:
+    assert disposable_machine.run("head -c 200M /dev/urandom > /var/full").rc != 0, "boot.room of image.toml is less"
+    with disposable_network.cut():
+        assert peer.run(f"{CURL} --max-time 5 http://{disposable_network.address()}/").rc != 0
+        assert "<h1>web1</h1>" in peer.check_output(f"{CURL} http://{network.address()}/")
