@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.network.lan import files
+from pipeline.errors import InputError
+from pipeline.network.lan import Fixed, files
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,9 +17,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("uplink", help='interface that leads to the LAN: "enp1s0"')
     parser.add_argument("--own", default="main", help="name of the host's own link on the bridge (default: main)")
     parser.add_argument("--address", action="append", default=[], help="address/prefix of that; default: by DHCP")
+    parser.add_argument("--gateway", action="append", default=[], help='with --address: the default route, or "none"')
+    parser.add_argument("--dns", action="append", default=[], help='with --address: a name server, or "none"')
     parser.add_argument("--into", type=Path, help="folder to write them to, such as /etc/systemd/network")
     chosen = parser.parse_args(arguments)
-    made = files(chosen.bridge, chosen.uplink, chosen.own, chosen.address)
+    given = {"--gateway": chosen.gateway, "--dns": chosen.dns}
+    if chosen.address and (lacking := [name for name, values in given.items() if not values]):
+        # By DHCP it had both until now, and would lose them at its next start.
+        parser.error(f'--address needs {" and ".join(lacking)} as well ("none", if there is to be none)')
+    if not chosen.address and (more := [name for name, values in given.items() if values]):
+        parser.error(f"{more[0]} is for a host with --address; without, DHCP says it")
+    gateways, servers = ([one for one in values if one != "none"] for values in given.values())
+    try:
+        fixed = Fixed(chosen.address, gateways, servers) if chosen.address else None
+    except InputError as error:
+        parser.error(error.message)
+    made = files(chosen.bridge, chosen.uplink, chosen.own, fixed)
     if chosen.into is None:
         for name, text in made.items():
             print(f"# {name}\n{text}")

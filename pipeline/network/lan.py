@@ -7,15 +7,56 @@ machines. See systemd.netdev(5) and systemd.network(5).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+
+from pipeline.errors import InputError
 
 
-def files(bridge: str, uplink: str, own: str = "main", addresses: Sequence[str] = ()) -> dict[str, str]:
+@dataclass(frozen=True)
+class Fixed:
+    """The fixed addresses of a host (address/prefix), its gateways, and its name servers. Raises `InputError` for what
+    is none, and for a gateway that no address reaches.
+    """
+
+    addresses: Sequence[str]
+    gateways: Sequence[str] = ()
+    servers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        nets = [_interface(one).network for one in self.addresses]
+        for kind, texts in (("gateway", self.gateways), ("dns", self.servers)):
+            for text in texts:
+                try:
+                    address = ip_address(text)
+                except ValueError as error:
+                    raise InputError(f'{kind}: expected an address such as "192.168.1.1", got "{text}"') from error
+                if kind == "gateway" and not address.is_link_local and not any(address in net for net in nets):
+                    told = ", ".join(map(str, nets))
+                    raise InputError(f"gateway: {text} is not in the net of an address ({told}), and cannot be reached")
+
+    @property
+    def lines(self) -> list[str]:
+        """What `[Network]` says of them."""
+        named = (("Address", self.addresses), ("Gateway", self.gateways), ("DNS", self.servers))
+        return [f"{key}={value}" for key, values in named for value in values]
+
+
+def _interface(text: str) -> IPv4Interface | IPv6Interface:
+    try:
+        if "/" in text:
+            return ip_interface(text)
+    except ValueError:
+        pass
+    raise InputError(f'address: expected an address with its prefix such as "192.168.1.2/24", got "{text}"')
+
+
+def files(bridge: str, uplink: str, own: str = "main", fixed: Fixed | None = None) -> dict[str, str]:
     """The files for /etc/systemd/network by their names.
 
-    `uplink` is the interface that leads to the LAN, `own` the host's link on the bridge, with `addresses`
-    (address/prefix), or asking by DHCP and router advertisements where there are none.
+    `uplink` is the interface that leads to the LAN, `own` the host's link on the bridge, with what is `fixed`, or
+    asking by DHCP and router advertisements where nothing is.
     """
-    asked = [f"Address={one}" for one in addresses] or ["DHCP=yes"]
     return {
         f"20-{bridge}.netdev": _text(NetDev=[f"Name={bridge}", "Kind=bridge"], Bridge=["STP=no"]),
         f"20-{bridge}-uplink.network": _text(Match=[f"Name={uplink}"], Network=[f"Bridge={bridge}"]),
@@ -26,7 +67,7 @@ def files(bridge: str, uplink: str, own: str = "main", addresses: Sequence[str] 
             Link=["RequiredForOnline=no"],
         ),
         f"21-{own}.netdev": _text(NetDev=[f"Name={own}", "Kind=macvlan"], MACVLAN=["Mode=bridge"]),
-        f"21-{own}.network": _text(Match=[f"Name={own}"], Network=asked),
+        f"21-{own}.network": _text(Match=[f"Name={own}"], Network=fixed.lines if fixed is not None else ["DHCP=yes"]),
     }
 
 
