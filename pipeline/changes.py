@@ -10,9 +10,17 @@ from pipeline.machine.timing import BootTimes, slower
 
 
 def since(
-    folder: Path, listed: tuple[manifest.Package, ...], boot: manifest.Boot | None, version: str
+    folder: Path,
+    listed: tuple[manifest.Package, ...],
+    boot: manifest.Boot | None,
+    version: str,
+    place: manifest.Place,
 ) -> manifest.Changes | None:
-    """What is new against the artifact that lies in `folder`; None where there is none, or it is of this version."""
+    """What is new against the artifact that lies in `folder`; None where there is none; of this version, what it says.
+
+    How the two boot is told apart only where both did so in a `place` of the same kind: one that emulates is ten times
+    slower.
+    """
     try:
         before = manifest.load(folder)
     except InputError:
@@ -25,7 +33,7 @@ def since(
         added={name: new[name] for name in sorted(new.keys() - old.keys())},
         removed={name: old[name] for name in sorted(old.keys() - new.keys())},
         updated={name: (old[name], new[name]) for name in sorted(old.keys() & new.keys()) if old[name] != new[name]},
-        boots=_boots(before.boot, boot, before.version),
+        boots=_boots(before.boot, boot, before.version) if before.place == place else "",
     )
 
 

@@ -62,6 +62,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
         steps = _deltas(build, snapshot, starts, shelf.again(target, guid), target, partial)
         boot = _boot(build, target)
         kind, _, accelerator = build.place.name.partition(" (")
+        here = manifest.Place(cast(Literal["native", "appliance"], kind), accelerator.rstrip(")") or "none")
         made = manifest.Manifest(
             image=image.name,
             version=version,
@@ -70,7 +71,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
             snapshot=manifest.Snapshot(snapshot, guid),
             stream=manifest.Stream(file, written.size, written.sha256, written.features),
             versions=_versions(zfs.version()),
-            place=manifest.Place(cast(Literal["native", "appliance"], kind), accelerator.rstrip(")") or "none"),
+            place=here,
             checks=tuple(
                 manifest.Check(check.name, cast(Literal["passed", "failed", "skipped"], check.result), check.seconds)
                 for check in checks
@@ -82,7 +83,7 @@ def export(build: Build, snapshot: str, checks: Sequence[Made]) -> manifest.Mani
             deltas=steps,
             settings=_settings(image),
             boot=boot,
-            changes=changes.since(target, listed, boot, version),
+            changes=changes.since(target, listed, boot, version, here),
             world=_world(build, told.get("world", "")),
             verified=datetime.fromtimestamp(build.verdict.time if build.verdict is not None else time.time(), UTC),
         )
