@@ -123,7 +123,7 @@ def check_poweroff_seconds(subject: Subject) -> None:
 
 
 def check_unclean(subject: Subject) -> None:
-    """It boots again after it was stopped like by a power failure."""
+    """It boots again after it was killed."""
     another.unclean(subject)
 
 
@@ -142,7 +142,7 @@ def machinectl_poweroff(attended: Machine, build: Build, pytestconfig: pytest.Co
     if build.wishes.export and verdicts(pytestconfig).spotless(build.image.name):
         build.journal = attended.journal()
         build.boot = boot_times(attended)
-    ctl.poweroff(attended)
+    ctl.poweroff(attended, seconds=max(60.0, build.image.checks.poweroff_seconds or 0.0))
 
 
 def snapshot(snapshot: str) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline import checks
+from pipeline.checks import Subject
+from pipeline.command import SILENT
+from pipeline.errors import CheckFailed, InputError
 from pipeline.image import Checks, load
+from pipeline.machine.settings import Settings
+from pipeline.machine.unit import State
 from pipeline.place import Place
 from tests.conftest import SMALL, Sessions
 
@@ -38,6 +48,10 @@ read_only = true
 
 [checks.exposure]
 "dbus.service" = 10.0
+"*" = 10.0
+
+[nspawn.exec]
+timezone = "copy"
 
 [nspawn.files]
 temporary_file_system = ["/var/lib/systemd:mode=755"]
@@ -51,7 +65,7 @@ RED = (
 enable = ["ill.service", "echo.socket"]
 run = [
     "chmod u+s /usr/bin/env", "touch /srv/open", "chmod 666 /srv/open", "usermod --password '' games",
-    "echo LANG=xx_XX > /etc/locale.conf",
+    "echo LANG=xx_XX > /etc/locale.conf", "ln -sf /usr/share/zoneinfo/Asia/Tokyo /etc/localtime",
     "sed -i '/^Package: bash$/,/^$/s/^Version: .*/Version: 1.0-1/' /var/lib/dpkg/status",
 ]
 
@@ -71,7 +85,7 @@ volatile = true
 read_only = true
 
 [checks.exposure]
-"dbus.service" = 0.0
+"*" = 0.0
 """
 )
 
@@ -94,11 +108,11 @@ TELLS = {
     "setuid": "setuid or setgid, and not named: /usr/bin/",
     "world_writable": "everybody can write /srv/open",
     "passwords": "without a password: games",
-    "identity": "locale is xx_XX, and the profile says C.UTF-8",
+    "identity": "time zone is Asia/Tokyo, and the profile says Etc/UTC locale is xx_XX, and the profile says C.UTF-8",
     "size_max": "and 1 MB are allowed",
     "updates": "bash 1.0-1 -> ",
     "exposure": "dbus.service: exposure",
-    "unclean": "after it was stopped like by a power failure the machine is degraded",
+    "unclean": "after it was killed the machine is degraded",
     "volatile": "with a root that forgets the machine is degraded",
     "read_only": "with a read-only root the machine is degraded",
 }
@@ -121,7 +135,7 @@ def test_checks_are_made_where_they_are_named(sessions: Sessions) -> None:
     [
         ('listen = ["80"]', 'checks.listen[0]: expected a port such as "tcp/80"'),
         ('journal_allow = ["("]', "checks.journal_allow[0]: expected a regular expression"),
-        ('exposure = {"nginx" = 3.0}', "expected the name of a unit with its type"),
+        ('exposure = {"nginx" = 3.0}', 'expected "*", or the name of a unit with its type'),
         ('exposure = {"nginx.service" = 11}', "expected at most 10"),
         ("jornal = true", 'checks.jornal: unknown key; did you mean "journal"?'),
     ],
@@ -131,6 +145,44 @@ def test_mistakes_are_told(text: str, problem: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load(tmp_path)
     assert problem in str(caught.value)
+
+
+def test_a_root_that_forgets_has_no_users_of_the_host() -> None:
+    """systemd-nspawn refuses the two together: BindUser= is for machines with users of their own."""
+    rows = (("PrivateUsersOwnership", "auto"), ("BindUser", "guest"), ("Bind", "/srv"))
+    tried: list[Settings] = []
+
+    def another(settings: Settings) -> AbstractContextManager[Any]:
+        tried.append(settings)
+        return nullcontext(SimpleNamespace(start=list, judge=list))
+
+    settings = Settings({"Exec": (("PrivateUsers", "pick"),), "Files": rows})
+    checks.another.volatile(cast(Subject, SimpleNamespace(machine=SimpleNamespace(settings=settings), another=another)))
+    assert tried[0].sections == {
+        "Exec": (("PrivateUsers", "no"),),
+        "Files": (("Bind", "/srv"), ("PrivateUsersOwnership", "off"), ("Volatile", "overlay")),
+    }
+
+
+@pytest.mark.parametrize(("wanted", "passes"), [(600.0, True), (100.0, False)])
+def test_the_limit_of_a_poweroff_is_the_images(
+    wanted: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that powers off in 0.5 s, on a host on which that is 250 s."""
+    (tmp_path / "machinectl").write_text('#!/bin/sh\n[ "$1" = poweroff ]\n')
+    (tmp_path / "machinectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    started = time.monotonic()
+    machine = SimpleNamespace(
+        name="some", log=SILENT, slowness=0.002, settings=None, start=list, console=lambda lines: [],
+        state=lambda: State("active" if time.monotonic() < started + 0.5 else "inactive", 0),
+    )  # fmt: skip
+    image = SimpleNamespace(checks=Checks(poweroff_seconds=wanted))
+    subject = Subject(
+        cast(Any, machine), cast(Any, image), 0, lambda settings: nullcontext(cast(Any, machine)), cast(Any, None)
+    )
+    with nullcontext() if passes else pytest.raises(CheckFailed, match=r"(powered off in 0\.|still runs after 0 s)"):
+        checks.another.poweroff_seconds(subject)
 
 
 def test_all_pass_on_a_good_machine(bootstrapped: Place, sessions: Sessions) -> None:
@@ -151,6 +203,7 @@ def test_each_fails_on_a_bad_machine_and_tells_what_to_do(bootstrapped: Place, s
     assert {key: ended.outcome(f"check_{key}") for key in KEYS} == dict.fromkeys(KEYS, "FAILED"), ended.output
     told = " ".join(ended.output.split())
     assert {key: text for key, text in TELLS.items() if text not in told} == {}, ended.output
+    assert re.search(r"and 0\.0 s are allowed here; it waited for: \S+\.target @[\d.]+s", told), "the critical chain"
     assert ended.output.count("hint: ") >= len(KEYS)
     page = (sessions.artifacts / "reports/bad.html").read_text()
     assert "everybody can write /srv/open" in page

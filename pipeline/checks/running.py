@@ -96,14 +96,14 @@ def passwords(subject: Subject) -> None:
 
 
 def identity(subject: Subject) -> None:
-    """Time zone, locale and host name are those of the profile."""
+    """Time zone, locale and host name are those of the profile; the time zone, unless it is the host's."""
     profile = subject.image.profile
     zone = subject.host.check_output("readlink /etc/localtime || echo Etc/UTC").partition("zoneinfo/")[2] or "Etc/UTC"
     said = subject.host.check_output("cat /etc/locale.conf /etc/default/locale 2> /dev/null || true")
     lang = re.search(r'^LANG="?([^"\n]+)', said, re.M)
     name = subject.host.check_output("cat /proc/sys/kernel/hostname")
     rows = [
-        ("time zone", zone, profile.timezone),
+        *([("time zone", zone, profile.timezone)] if subject.image.nspawn.exec.timezone == "off" else []),
         ("locale", lang[1] if lang else "not set", profile.locale),
         ("host name", name, profile.hostname or subject.image.name),
     ]
@@ -126,11 +126,13 @@ def size_max(subject: Subject) -> None:
 
 
 def exposure(subject: Subject) -> None:
-    """Units are not more exposed than that."""
+    """Units are not more exposed than that: those that are named, and with "*" all others."""
     listed = json.loads(subject.host.check_output("systemd-analyze security --no-pager --json=short"))
     found = {one["unit"]: float(one["exposure"]) for one in listed}
+    named = dict(subject.wanted.exposure)
+    others = named.pop("*", None)
     lines = []
-    for unit, most in subject.wanted.exposure.items():
+    for unit, most in ((dict.fromkeys(found, others) if others is not None else {}) | named).items():
         if unit not in found:
             lines.append(f"{unit} is not running, so nothing is known of it")
         elif found[unit] > most:

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bootstrap.method import STRICT
 from pipeline.bootstrap.values import Text, matching, refuse, unique
-from pipeline.image.values import AbsolutePath, Size, Unit
+from pipeline.image.values import UNIT, UNIT_RULE, AbsolutePath, Size
 
 
 def _pattern(value: str) -> str:
@@ -24,6 +24,7 @@ def _pattern(value: str) -> str:
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Socket = Annotated[Text, matching(r"(tcp|udp)/\d{1,5}", 'a port such as "tcp/80"')]
+Marked = Annotated[Text, matching(rf"\*|{UNIT}", f'"*", or {UNIT_RULE}')]
 Exposure = Annotated[float, Field(strict=True, ge=0, le=10)]
 
 
@@ -58,21 +59,26 @@ class Checks:
     ] = None
     passwords: Annotated[bool, Field(strict=True, description="No account has an empty password.")] = False
     identity: Annotated[
-        bool, Field(strict=True, description="Time zone, locale and host name are those of the profile.")
+        bool, Field(strict=True, description="Time zone, locale and host name are those of the profile; the time "
+              "zone, unless `nspawn.exec.timezone` takes the host's.")
     ] = False  # fmt: skip
     size_max: Annotated[
         Size | None, Field(description="Its file system holds so many bytes at most, before compression.")
     ] = None  # fmt: skip
     exposure: Annotated[
-        dict[Unit, Exposure],
-        Field(description="Most exposure of units, 0 to 10, as `systemd-analyze security` has it."),
+        dict[Marked, Exposure],
+        Field(
+            description="Most exposure of units, 0 to 10, as `systemd-analyze security` has it; `*` is for all others."
+        ),
     ] = Field(default_factory=dict)
     updates: Annotated[
         bool,
-        Field(strict=True, description="No package has an update in the repositories that the machine itself knows."),
+        Field(
+            strict=True, description="No package has an update in the repositories that the machine itself knows (apt)."
+        ),
     ] = False
     unclean: Annotated[
-        bool, Field(strict=True, description="It boots again, healthy, after it was stopped like by a power failure.")
+        bool, Field(strict=True, description="It boots again, healthy, after it was killed: no unit of it was stopped.")
     ] = False  # fmt: skip
     volatile: Annotated[
         bool, Field(strict=True, description="It boots, healthy, with a root that forgets (Volatile=overlay).")

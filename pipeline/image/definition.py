@@ -232,6 +232,9 @@ class Definition:
             values = {"name": asks[0]}
             message = '`secrets.{name}`: apt logs in with `bootstrap.method = "mmdebstrap"`; debootstrap cannot'
             raise PydanticCustomError("goldspawn", message, values)
+        if self.checks.updates and self.bootstrap.method == "gentoo":
+            message = "`checks.updates` asks apt; a build of Gentoo says by itself that nothing is left to update"
+            raise PydanticCustomError("goldspawn", message)
         if self.boot.private_users and self.nspawn.exec.oom_score_adjust is not None:
             message = (
                 "`nspawn.exec.oom_score_adjust` needs `boot.private_users = false`: systemd-nspawn cannot set it else"

@@ -22,11 +22,14 @@ COMPRESSION = (
     "off",
 )  # fmt: skip
 
+UNIT = rf"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.({'|'.join(UNIT_TYPES)})"
+UNIT_RULE = 'the name of a unit with its type, such as "nginx.service"'
+
 Unit = Annotated[
     Text,
     matching(
-        rf"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.({'|'.join(UNIT_TYPES)})",
-        'the name of a unit with its type, such as "nginx.service"',
+        UNIT,
+        UNIT_RULE,
     ),
 ]
 

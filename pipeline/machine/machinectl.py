@@ -116,11 +116,14 @@ def reboot(machine: Machine) -> None:
         raise CheckFailed("machinectl reboot: the boot ID is the same as before, so the machine did not reboot")
 
 
-def poweroff(machine: Machine) -> None:
-    """Asserts that `machinectl poweroff` is obeyed: the machine shuts down by itself and nothing of it is left."""
+def poweroff(machine: Machine, seconds: float = 60.0) -> None:
+    """Asserts that `machinectl poweroff` is obeyed: the machine shuts down by itself and nothing of it is left.
+
+    `seconds` are what it has for that on a native host.
+    """
     restarts = machine.state().restarts
     output(["machinectl", "poweroff", machine.name], log=machine.log)
-    limit = 60 * machine.slowness
+    limit = seconds * machine.slowness
     try:
         for attempt in _until(limit):
             with attempt:

@@ -51,7 +51,8 @@ _LABEL = re.compile(r">([^<\s]+\.\w+) \(([^()<]+)\)</text>")
 
 def critical_chain(machine: Machine) -> list[str]:
     """The units that the machine waited for, one after the other, as systemd tells it."""
-    return [line for line in _analyze(machine, "critical-chain").splitlines() if "@" in line or "+" in line]
+    # Above them stands what "@" and "+" mean.
+    return [line for line in _analyze(machine, "critical-chain").splitlines() if re.search(r" [@+]\d", line)]
 
 
 def _analyze(machine: Machine, verb: str) -> str:
