@@ -17,6 +17,7 @@ from pipeline.lineage.listings import Listings
 from pipeline.machine.timing import BootTimes
 from pipeline.place import Place
 from pipeline.progress import Progress, of_line, report
+from pipeline.remains import beside
 from pipeline.reuse.inputs import Keys, keys
 from pipeline.reuse.plan import Policy
 from pipeline.reuse.prune import Limits
@@ -77,8 +78,9 @@ class Wishes:
 class Build:
     """One image in one place.
 
-    `notes` has a line for each stage that has something to say (for the summary), `journal` and `boot` are the verified
-    machine's, `verdict` is that of an earlier run which still holds.
+    `notes` has a line for each stage that has something to say (for the summary), `facts` what CI is told of the
+    version (JUnit XML), `journal` and `boot` are the verified machine's, `verdict` is that of an earlier run which
+    still holds.
     """
 
     image: Image
@@ -90,6 +92,7 @@ class Build:
     secrets: Secrets
     started: float = field(default_factory=time.time)
     notes: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     journal: str = ""
     boot: BootTimes | None = None
     verdict: Verdict | None = None
@@ -154,4 +157,5 @@ def _own_log(folder: Path, name: str) -> Iterator[Path]:
         except OSError:  # a file system without locks
             pass
         path.write_bytes(b"")
+        beside(path).unlink(missing_ok=True)
         yield path

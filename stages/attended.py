@@ -13,8 +13,7 @@ from pipeline.plugin.verdict import verdicts
 @pytest.fixture
 def attended(build: Build, machinectl: Machine, pytestconfig: pytest.Config) -> Machine:
     """The running machine with all checks made but the last; its owner may have been in it."""
-    failed = [one.name.rpartition("::")[2] for one in verdicts(pytestconfig).outcomes(build.image.name)
-              if one.result == "failed"]  # fmt: skip
+    failed = verdicts(pytestconfig).failed(build.image.name)
     if build.wishes.shell or (build.wishes.keep and failed):
         why = f"{failed[0]} failed" if failed else "all checks passed"
         attend(machinectl.name, why, shell=build.wishes.shell)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline import remains
 from pipeline.attend import attend
 from pipeline.bisect import bisect
 from pipeline.booting import machine_of
@@ -44,6 +45,7 @@ def boot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> Itera
                     machine.start()
                     machine.judge()
                 except CheckFailed as error:
+                    remains.keep(machine, build.log)
                     if build.wishes.keep and machine.state().running:
                         attend(machine.name, "boot failed", shell=build.wishes.shell)
                     if not build.wishes.bisect:
@@ -53,5 +55,8 @@ def boot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> Itera
                 unlike = f"; not as it ships: {'; '.join(machine.settings.unlike)}" if machine.settings.unlike else ""
                 build.notes["boot"] = f"ready and healthy after {time.monotonic() - started:.1f} s{unlike}"
             yield machine
+            # Where machinectl_poweroff has not done it: it was not made, or is what failed.
+            if verdicts(pytestconfig).failed(build.image.name):
+                remains.keep(machine, build.log)
         finally:
             machine.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline import remains
 from pipeline.build import Build
 from pipeline.checks import Subject, another, running, tree
 from pipeline.machine import Machine
@@ -138,8 +139,10 @@ def check_read_only(subject: Subject) -> None:
 
 
 def machinectl_poweroff(attended: Machine, build: Build, pytestconfig: pytest.Config) -> None:
-    """`machinectl poweroff` is obeyed; what is exported of the journal and the boot is taken before."""
-    if build.wishes.export and verdicts(pytestconfig).spotless(build.image.name):
+    """`machinectl poweroff` is obeyed; what is shown or exported of the journal and the boot is taken before."""
+    if verdicts(pytestconfig).failed(build.image.name):
+        remains.keep(attended, build.log)
+    elif build.wishes.export and verdicts(pytestconfig).spotless(build.image.name):
         build.journal = attended.journal()
         build.boot = boot_times(attended)
     ctl.poweroff(attended, seconds=max(60.0, build.image.checks.poweroff_seconds or 0.0))

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from pipeline.artifact import receive
+from pipeline.artifact import manifest, receive
+from pipeline.artifact.manifest import Manifest
 from pipeline.artifact.room import size
 from pipeline.artifact.verify import current
 from pipeline.build import Build
@@ -34,6 +35,7 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
         if build.verdict is None and (mark := as_mark(key(build.image), passed)) is not None:
             build.zfs.mark(golden, {"verdict": mark})
         where = build.wishes.artifacts / build.image.name
+        build.facts["version"] = golden.partition("@")[2]
         if not build.wishes.export:
             build.notes["snapshot"] = f"{golden}; not exported, as asked"
             return golden
@@ -43,8 +45,10 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
             if {start.guid for start in starts} <= known:
                 told = [f"{golden}; {where} is of this snapshot, and whole", *map(str, lacking)]
                 build.notes["snapshot"] = "; ".join(told)
+                build.facts |= _facts(manifest.load(where))
                 return golden
         made = export(build, golden, passed.checks)
+        build.facts |= _facts(made)
         sizes = [f"{made.stream.size / 1e6:.0f} MB"]
         sizes += [f"{size(delta.size)} from {delta.origin.image} {delta.origin.version}" for delta in made.deltas]
         slower = made.changes.boots if made.changes is not None else ""
@@ -52,6 +56,14 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
         build.notes["snapshot"] = "; ".join(filter(None, told))
         build.notes["exported"] = "\n".join(receive.lines(made, where))
     return golden
+
+
+def _facts(made: Manifest) -> dict[str, str]:
+    """What is told of a version in one line each: its boot, in seconds, and what is new in it."""
+    facts = {"boot_seconds": f"{made.boot.seconds:.1f}"} if made.boot is not None else {}
+    if made.changes is not None:
+        facts["changes"] = made.changes.summary
+    return facts
 
 
 def _objection(checks: list[Outcome]) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from pipeline import remains
 from pipeline.artifact import manifest
 from pipeline.plugin import pages
 from pipeline.report import Page, Row, render
@@ -36,7 +38,8 @@ MANIFEST = manifest.Manifest(
 
 
 def page(**other: object) -> Page:
-    first = Page("web", "2026-01-02 03:04", [Row("boot", 2.0, "passed", "healthy")], [], "the log", manifest=MANIFEST)
+    first = Page("web", "2026-01-02 03:04", [Row("boot", 2.0, "passed", "healthy")], [], "the log", manifest=MANIFEST,
+                 boot=MANIFEST.boot, packages=MANIFEST.packages)  # fmt: skip
     return dataclasses.replace(first, **other)  # type: ignore[arg-type]
 
 
@@ -99,3 +102,34 @@ def test_pages_are_made_of_reports_and_not_of_an_earlier_artifact(tmp_path: Path
     assert "a note" in text and "<pre>no page</pre>" in text and "not exported" in text and "all that was done" in text
     assert MANIFEST.version not in text
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_page_of_an_image_that_failed_shows_what_its_machine_left(tmp_path: Path) -> None:
+    report = pytest.TestReport(
+        "images/web/test_web.py::test_page", ("", None, ""), {}, "failed", "no page", "call",
+        duration=1.5, start=1e9, stop=1e9 + 1.5,
+    )  # fmt: skip
+    log = tmp_path / "logs/web.log"
+    log.parent.mkdir()
+    log.write_text("all that was done")
+    (path,) = pages.write(tmp_path, {"web": [report]})
+    assert "Packages" not in path.read_text() and "journal" not in path.read_text(), "nothing was left"
+    machine = {"schema_version": 1, "journal": "nginx: no page", "chart": "<svg/>",
+               "boot": {"seconds": 4.5, "units": {"slow.service": 3.25}},
+               "packages": [{"name": "curl", "version": "8", "architecture": "amd64"}]}  # fmt: skip
+    remains.beside(log).write_text(json.dumps(machine))
+    (path,) = pages.write(tmp_path, {"web": [report]})
+    text = path.read_text()
+    for said in ("nginx: no page", "Boot: 4.5 seconds", "slow.service", "3.250", "data:image/svg+xml;base64,",
+                 "Packages (1)", "<td>curl</td><td>8</td>"):  # fmt: skip
+        assert said in text, said
+
+
+def test_changes_are_told_in_one_line() -> None:
+    assert MANIFEST.changes is not None
+    assert MANIFEST.changes.summary == (
+        "since 20260101T000000Z: boots later; new: curl 8; gone: wget 1; updated: nginx 1.1 -> 1.2"
+    )
+    many = manifest.Changes("1", {f"p{number:02}": "1" for number in range(30)}, {}, {}, "")
+    assert many.summary.startswith("since 1: new: p00 1, p01 1, ") and many.summary.endswith("p19 1 and 10 more")
+    assert manifest.Changes("1", {}, {}, {}, "").summary == "since 1: the packages are the same"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import remains
 from pipeline.artifact import manifest, receive
 from pipeline.command import SILENT, BuildLog, output, run
 from pipeline.errors import CheckFailed, CommandFailed, InputError
@@ -341,6 +342,9 @@ def test_a_test_that_fails_tells_no_secret(bootstrapped: Place, sessions: Sessio
     assert ended.outcome("test_it_tells") == "FAILED", ended.output
     assert "printed ***" in ended.output
     assert canary not in ended.output
+    left = remains.load(sessions.artifacts / "logs/telltale.log")
+    assert left.journal and left.packages and left.boot is not None, "for the page"
+    assert holds(canary, str(sessions.artifacts)) == []
 
 
 def test_a_secret_that_is_not_there_stops_an_image_before_anything_is_touched(place: Place, sessions: Sessions) -> None:

@@ -6,6 +6,7 @@ These classes are the one description of the file; `docs/manifest.schema.json` i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -178,6 +179,23 @@ class Changes:
     removed: dict[str, str]
     updated: Annotated[dict[str, tuple[str, str]], Field(description="The version before, and the one now")]
     boots: Annotated[str, Field(description="In words, if it boots later than before, and why")] = ""
+
+    @property
+    def summary(self) -> str:
+        """All of it in one line."""
+        updated = [f"{name} {old} -> {new}" for name, (old, new) in self.updated.items()]
+        kinds = {"new": _pairs(self.added), "gone": _pairs(self.removed), "updated": updated}
+        said = [self.boots] if self.boots else []
+        said += [f"{kind}: {_few(names)}" for kind, names in kinds.items() if names]
+        return f"since {self.version}: {'; '.join(said) or 'the packages are the same'}"
+
+
+def _pairs(versions: Mapping[str, str]) -> list[str]:
+    return [f"{name} {version}" for name, version in versions.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 @dataclass(frozen=True, config=STRICT)

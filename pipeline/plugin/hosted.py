@@ -17,6 +17,7 @@ from pipeline.hosts import earlier, parcel
 from pipeline.plugin.collect import image_name, is_stage
 from pipeline.plugin.options import HOSTED, settings
 from pipeline.progress import Progress, report, show_with
+from pipeline.remains import beside
 
 _ANSWER = 600.0
 """Seconds that the near end has to put an artifact in its place after it has all of it."""
@@ -129,6 +130,7 @@ class Hosted:
 
     def _send_log(self, name: str) -> None:
         build = settings(self._config).builds.get(name)
-        if build is not None and build.log.path is not None and build.log.path.exists():
-            with contextlib.suppress(OSError):
-                self._line.send({"kind": "log", "name": build.log.path.name, "data": build.log.path.read_bytes()})
+        if build is not None and build.log.path is not None:
+            for path in (build.log.path, beside(build.log.path)):
+                with contextlib.suppress(OSError):
+                    self._line.send({"kind": "log", "name": path.name, "data": path.read_bytes()})

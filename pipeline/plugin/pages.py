@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import remains
 from pipeline.artifact import manifest, receive
 from pipeline.errors import InputError, PlaceError
+from pipeline.remains import Remains
 from pipeline.report import Page, Row, State, render
 
 FOLDER = "reports"
@@ -42,20 +44,25 @@ def _page(artifacts: Path, image: str, reports: Sequence[pytest.TestReport]) -> 
         (stages if is_stage else tests).append(row)
     folder = artifacts / image
     passed = any(row.name == "snapshot" and row.state == "passed" for row in stages)
-    made = None
+    log = artifacts / "logs" / f"{image}.log"
+    made, left = None, Remains()
     if passed:  # else what lies there is of an earlier run
         with contextlib.suppress(InputError):
             made = manifest.load(folder)
+    if made is None:
+        left = remains.load(log)
     return Page(
         image,
         time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(report.start for report in reports))),
         stages,
         tests,
-        _text(artifacts / "logs" / f"{image}.log"),
-        _text(folder / "journal.log") if made is not None else "",
-        _text(folder / "boot.svg") if made is not None else "",
+        _text(log),
+        _text(folder / "journal.log") if made is not None else left.journal[-_MOST:],
+        _text(folder / "boot.svg") if made is not None else left.chart,
         made,
         [line.strip() for line in receive.lines(made, folder)[1:]] if made is not None else (),
+        made.boot if made is not None else left.boot,
+        made.packages if made is not None else left.packages,
     )
 
 

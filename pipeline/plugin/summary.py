@@ -77,7 +77,7 @@ class Summary:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Iterator[None]:
         self._hide()
         for key, image in report.user_properties:
-            if key == "goldspawn_image":
+            if key == "goldspawn_image" and report.when != "teardown":
                 self._reports.setdefault(str(image), []).append(report)
                 self._clocks.heard(report)
         return (yield)

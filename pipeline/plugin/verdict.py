@@ -55,6 +55,10 @@ class Verdicts:
         found = [self._outcomes.get(name, Outcome(name, "deselected", 0.0)) for name in self._expected.get(image, ())]
         return [*found, *(Outcome(name, "uncollected", 0.0) for name in self._left_out.get(image, ()))]
 
+    def failed(self, image: str) -> list[str]:
+        """The names of the checks of an image that have failed so far."""
+        return [one.name.rpartition("::")[2] for one in self.outcomes(image) if one.result == "failed"]
+
     def spotless(self, image: str) -> bool:
         """Whether no check of an image has failed so far, and none was left out."""
         return all(one.result in ("passed", "started") for one in self.outcomes(image))
@@ -132,14 +136,17 @@ class Verdicts:
             made.when = "call"  # a stage is its fixture: what fails there is the check, not its surroundings
         if made.failed:
             self._block(item, name, error)
-        if made.when in ("setup", "call"):
-            made.user_properties = [*made.user_properties, ("goldspawn_image", name)]
-            build = settings(self._config).builds.get(name)
-            ended = made.when == "call" or not made.passed
-            if ended and build is not None and is_stage(item) and item.name in build.notes:
+        # JUnit XML takes the properties of the last report, that of the teardown.
+        made.user_properties = [*made.user_properties, ("goldspawn_image", name)]
+        build = settings(self._config).builds.get(name)
+        ended = made.when != "setup" or not made.passed
+        if ended and build is not None and is_stage(item):
+            if item.name in build.notes:
                 made.user_properties.append(("goldspawn_note", build.notes[item.name]))
-                if item.name == "snapshot" and "exported" in build.notes:
+            if item.name == "snapshot":
+                if "exported" in build.notes:
                     made.user_properties.append(("goldspawn_exported", build.notes["exported"]))
+                made.user_properties += [(f"goldspawn_{key}", value) for key, value in build.facts.items()]
         return made
 
     def _block(self, item: pytest.Item, name: str, error: BaseException | None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.artifact.manifest import Manifest
+from pipeline.artifact.manifest import Boot, Manifest, Package
 from pipeline.artifact.room import size
 
 State = Literal["passed", "failed", "skipped", "blocked", "reused"]
@@ -31,7 +31,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Page:
-    """What there is to say of an image in a run. `folder` is its artifact's; `chart` an SVG of its boot, if any."""
+    """What there is to say of an image in a run. `folder` is its artifact's; `chart` an SVG of its boot, if any.
+
+    Journal, boot and packages are those of the machine, whether the image passed or not.
+    """
 
     image: str
     when: str
@@ -42,6 +45,8 @@ class Page:
     chart: str = ""
     manifest: Manifest | None = None
     receive: Sequence[str] = ()
+    boot: Boot | None = None
+    packages: Sequence[Package] = ()
 
     @property
     def state(self) -> State:
