@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from pipeline import remains
 from pipeline.place import Place
 from tests.conftest import SMALL, Session, Sessions
 from tests.test_network import there
@@ -48,6 +49,50 @@ def test_it_answers(peer, cut):
 def test_what_needs_no_link_goes_on(machine):
     assert machine.run("true").rc == 0
 """
+LOST = """
+import subprocess
+import time
+
+import pytest
+
+@pytest.fixture
+def silence(network):
+    "The segment's server of addresses stands still."
+    unit = f"goldspawn-segment-router-{network.segment.name}.service"
+    subprocess.run(["systemctl", "kill", "--signal=STOP", unit], check=True)
+    yield
+    subprocess.run(["systemctl", "kill", "--signal=CONT", unit], check=True)
+
+def test_a_lease_that_nobody_gives(silence, machine, network):
+    network.address(4)
+    machine.check_output("networkctl reconfigure host0")
+    deadline = time.monotonic() + 60
+    while network.addresses and time.monotonic() < deadline:
+        time.sleep(0.2)
+    network.address(4, seconds=0.5)
+
+def test_a_boot_without_a_lease(silence, disposable_machine):
+    pass
+
+def test_the_server_is_back(machine, network):
+    machine.check_output("networkctl reconfigure host0")
+    assert network.address(4).startswith("198.18.0.1")
+
+def test_without_a_bridge(network, peer):
+    address = network.address(4)
+    assert peer.run(f"ping -c 1 -W 20 {address}").rc == 0
+    subprocess.run(["ip", "link", "del", network.segment.name], check=True)
+    assert peer.run(f"ping -c 1 -W 2 {address}").rc == 0, f"{address} does not answer"
+
+def test_one_more_peer(network):
+    network.peer()
+
+def test_one_more_machine(disposable_machine):
+    pass
+
+def test_what_needs_no_link(machine):
+    assert machine.run("true").rc == 0
+"""
 HUNGRY = """
 [Service]
 Type=oneshot
@@ -73,10 +118,15 @@ def run(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Run:
     sessions = Sessions(tmp_path_factory.mktemp("troubles"))
     sessions.image("deaf", SMALL + NETWORKED, root=DEAF)
     sessions.image("cut", SMALL + NETWORKED, tests=CUT)
+    limit = "etc/systemd/system/systemd-networkd-wait-online.service.d/limit.conf"
+    asks = "[Match]\nName=host0\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n"
+    root = {limit: DEAF[limit], "etc/systemd/network/10-host0.network": asks}
+    sessions.image("lost", SMALL + NETWORKED, tests=LOST, root=root)
     hungry = '[profile]\nenable = ["hungry.service"]\n[boot]\nmemory_max = "200M"\n[service]\nmemory_swap_max = "0"\n'
     sessions.image("hungry", SMALL + hungry, root={"etc/systemd/system/hungry.service": HUNGRY})
     started = time.monotonic()
-    slow = [f"--deselect=cut/image.toml::machinectl_{one}" for one in ("shell", "login", "reboot")]
+    slow = [f"--deselect={image}/image.toml::machinectl_{one}"
+            for image in ("cut", "lost") for one in ("shell", "login", "reboot")]  # fmt: skip
     ended = sessions.run("-n2", "--tb=short", *slow, limit=900)
     return Run(sessions, ended, time.monotonic() - started)
 
@@ -98,6 +148,33 @@ def test_a_link_that_is_cut_fails_the_test_that_needs_it_and_no_other(run: Run) 
     assert {"test_what_needs_no_link_goes_on", "machinectl_poweroff"} <= set(passed), run.session.output
 
 
+def test_a_server_of_addresses_that_is_silent_is_told_by_who_waits_for_one(run: Run) -> None:
+    found = run.session.output
+    assert verdict(run, "lost", "FAILED")[0] == "test_a_lease_that_nobody_gives", found
+    assert re.search(r"the machine has no IPv4 address after \d+ s", found)
+    assert verdict(run, "lost", "ERROR")[0] == "test_a_boot_without_a_lease", found
+    assert len(re.findall(r"systemd-networkd-wait-online\.service failed; its journal ends:", found)) >= 2
+    assert "test_the_server_is_back" in verdict(run, "lost", "PASSED"), found
+
+
+def test_a_bridge_that_vanishes_fails_the_tests_that_need_it_and_no_other(run: Run) -> None:
+    found = run.session.output
+    assert verdict(run, "lost", "FAILED")[1:3] == ["test_without_a_bridge", "test_one_more_peer"], found
+    assert re.search(r"exit status \d+: ip .*master gs\d+", found) and "does not exist" in found
+    assert verdict(run, "lost", "ERROR")[1:2] == ["test_one_more_machine"], found
+    assert "the machine ended while it was booting" in found
+    assert {"test_what_needs_no_link", "machinectl_poweroff"} <= set(verdict(run, "lost", "PASSED")), found
+
+
+def test_what_machines_said_is_kept_when_they_fail(run: Run) -> None:
+    """One that never came up, one of which a unit failed, and one of which a test failed."""
+    for image, said in (("deaf", "wait-online"), ("hungry", "hungry.service"), ("cut", "systemd-networkd")):
+        left = remains.load(run.sessions.artifacts / f"logs/{image}.log")
+        assert said in left.journal, image
+        assert "systemd" in [one.name for one in left.packages], image
+        assert left.boot is not None and left.boot.seconds > 0 and "<svg" in left.chart, image
+
+
 def test_memory_that_runs_out_is_told_by_the_unit_that_was_killed(run: Run) -> None:
     assert verdict(run, "hungry", "FAILED")[:1] == ["boot"], run.session.output
     assert re.search(r"hungry\.service failed; its journal ends:(\n.*)*oom-kill", run.session.output)
@@ -108,9 +185,9 @@ def test_nothing_is_left_and_it_ends_in_time(run: Run, place: Place, nothing_lef
     assert run.seconds < place.limit(60)
     segments = {
         name
-        for image in ("deaf", "cut", "hungry")
+        for image in ("deaf", "cut", "lost", "hungry")
         for name in re.findall(r"^\$ ip link add (gs\w+) type bridge", run.log(image), re.M)
     }
     assert segments
     assert [one for name in segments for one in there(name)] == []
-    assert nothing_left("deaf-gs", "cut-gs", "hungry-gs") == []
+    assert nothing_left("deaf-gs", "cut-gs", "lost-gs", "hungry-gs") == []
