@@ -6,16 +6,19 @@ Where its tree comes from, datasets or plain folders, is the matter of `datasets
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from configparser import ConfigParser
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
 from pipeline.gentoo.enter import Enter
+from pipeline.gentoo.syncing import Syncing, held
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
-from pipeline.portage import Emerge, Trial, configuration, status
+from pipeline.portage import Emerge, Trial, configuration, repos_conf, status
 from pipeline.portage.cycles import Root
 
 TARGET = "/mnt/goldspawn"
@@ -44,26 +47,34 @@ class BuilderRoot(Workshop):
             )
         self._configure()
         configuration.check_profile(self.settings.profile, self.repositories, key="bootstrap.profile")
-        yield self._emerge(tree, self.root), self._trial(tree) if self.copy is not None else None
+        with held(self.repositories.values()):
+            yield self._emerge(tree, self.root), self._trial(tree) if self.copy is not None else None
 
     def find_repositories(self) -> dict[str, Path]:
-        syncing = repositories.Syncing(
+        known, where = self._known, self._locations
+        syncing = Syncing(
             self.store.repositories,
-            lambda folder: str(configuration.REPOSITORIES / folder.name),
-            lambda argv, folder: [
-                *self.enter(self.root, {str(configuration.REPOSITORIES / folder.name): folder}, {}), *argv
-            ],
+            lambda name, folder: where[name],
+            lambda argv, name, folder: [*self.enter(self.root, {where[name]: folder}, {}), *argv],
             self.log, self.slowness, self.max_age,
         )  # fmt: skip
         found = repositories.of_image(self.settings, self.image.foundation.folder, syncing)
-        places = (self.root / "usr/share/portage/config/repos.conf", self.root / configuration.ETC / "repos.conf")
-        known = repositories.parsed(repositories.texts_of(*places))
-        for name, location in repositories.locations(known).items():
+        for name, location in where.items():
             inside = self.root / location.lstrip("/")
             if name not in found:
                 there = inside.is_dir() and any(inside.iterdir())
-                found[name] = inside if there else syncing.bring(name)
+                found[name] = inside if there else syncing.bring(repositories.remote(known[name]))
         return found
+
+    @cached_property
+    def _known(self) -> ConfigParser:
+        """What the builder's own Portage knows of repositories: the image's are among them."""
+        places = (self.root / "usr/share/portage/config/repos.conf", self.root / configuration.ETC / "repos.conf")
+        return repos_conf.parsed(repos_conf.texts_of(*places))
+
+    @property
+    def _locations(self) -> Mapping[str, str]:
+        return repos_conf.locations(self._known)
 
     def _trial(self, tree: Path) -> Trial:
         @contextlib.contextmanager
@@ -87,7 +98,7 @@ class BuilderRoot(Workshop):
             str(configuration.BINHOSTS): self.store.binhosts,
         }
         shown = {
-            str(configuration.REPOSITORIES / name): folder
+            self._locations[name]: folder
             for name, folder in self.repositories.items()
             if not folder.is_relative_to(self.root)
         }

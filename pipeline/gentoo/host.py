@@ -18,8 +18,9 @@ from typing import ClassVar
 
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
+from pipeline.gentoo.syncing import Syncing, held
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
-from pipeline.portage import Emerge, Trial, configuration, status
+from pipeline.portage import Emerge, Trial, configuration, repos_conf, status
 from pipeline.portage.cycles import Root
 
 RELEASE = Path("/etc/gentoo-release")
@@ -50,6 +51,7 @@ class HostPortage(Workshop):
         repository, _, path = self.settings.profile.partition(":")
         profile = self.repositories[repository] / "profiles" / path
         with (
+            held(self.repositories.values()),
             _leading_to(tree / configuration.ETC / "make.profile", profile),
             tempfile.TemporaryDirectory(prefix="goldspawn-tried-") as tried,
         ):
@@ -79,10 +81,11 @@ class HostPortage(Workshop):
         return Trial(copied, tried)
 
     def find_repositories(self) -> dict[str, Path]:
-        syncing = repositories.Syncing(
-            self.store.repositories, str, self._syncing, self.log, self.slowness, self.max_age
-        )
-        own = repositories.locations(repositories.parsed([self._own["PORTAGE_REPOSITORIES"]]))
+        syncing = Syncing(
+            self.store.repositories, lambda name, folder: str(folder), self._syncing,
+            self.log, self.slowness, self.max_age,
+        )  # fmt: skip
+        own = repos_conf.locations(repos_conf.parsed([self._own["PORTAGE_REPOSITORIES"]]))
         return {
             **{name: Path(location) for name, location in own.items()},
             **repositories.of_image(self.settings, self.image.foundation.folder, syncing),
@@ -95,12 +98,12 @@ class HostPortage(Workshop):
         names = ("DISTDIR", "PKGDIR", "PORTAGE_REPOSITORIES")  # what has several lines comes last
         return dict(zip(names, emerge.portageq("envvar", *names, at="builder").split("\n", 2), strict=True))
 
-    def _syncing(self, argv: list[str], folder: Path) -> list[str]:
+    def _syncing(self, argv: list[str], name: str, folder: Path) -> list[str]:
         """A command line for a repository that is synced to `folder`; programs of Portage are those beside emerge."""
         beside = Path(self.program).with_name(argv[0])
         program = str(beside) if beside.exists() else argv[0]
-        told = {**self.variables, "PORTAGE_REPOSITORIES": self._repos_conf({folder.name: folder})}
-        return ["env", *(f"{name}={value}" for name, value in told.items()), program, *argv[1:]]
+        told = {**self.variables, "PORTAGE_REPOSITORIES": self._repos_conf({name: folder})}
+        return ["env", *(f"{variable}={value}" for variable, value in told.items()), program, *argv[1:]]
 
     def _repos_conf(self, folders: Mapping[str, Path], tree: Path | None = None) -> str:
         """What Portage takes instead of all repos.conf: the host's, the image's and the tree's, each where it is here.
@@ -109,8 +112,8 @@ class HostPortage(Workshop):
         """
         ours = configuration.files(self.settings.configuration()).get(configuration.ETC / "repos.conf/goldspawn.conf")
         texts = [self._own["PORTAGE_REPOSITORIES"]]
-        texts += repositories.texts_of(tree / configuration.ETC / "repos.conf") if tree is not None else []
-        made = repositories.parsed([*texts, *([ours] if ours is not None else [])])
+        texts += repos_conf.texts_of(tree / configuration.ETC / "repos.conf") if tree is not None else []
+        made = repos_conf.parsed([*texts, *([ours] if ours is not None else [])])
         for name, folder in folders.items():
             if name in made:
                 made[name]["location"] = str(folder)

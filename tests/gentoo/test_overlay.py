@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -17,7 +18,7 @@ import pytest
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError
 from pipeline.gentoo.folders import make_merged
-from pipeline.gentoo.repositories import STAMP
+from pipeline.gentoo.syncing import SYNCED, TREES
 from pipeline.image import load
 from tests.gentoo import builder, repository
 
@@ -54,6 +55,13 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         git(work, "add", "--all")
         git(work, "commit", "--quiet", "--message", message)
         commits.append(git(work, "rev-parse", "HEAD"))
+    with offered(base) as uri:
+        yield Remote(f"{uri}/local", tuple(commits))
+
+
+@contextlib.contextmanager
+def offered(base: Path) -> Iterator[str]:
+    """A git server for the repositories in a folder: its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,7 +74,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         assert time.monotonic() < deadline and daemon.poll() is None, "git daemon does not listen"
         time.sleep(0.05)
     try:
-        yield Remote(f"git://127.0.0.1:{port}/local", tuple(commits))
+        yield f"git://127.0.0.1:{port}"
     finally:
         os.killpg(daemon.pid, 15)
         daemon.wait(10)
@@ -115,7 +123,7 @@ def test_an_overlay_is_synced_and_pinned_to_its_commit(remote: Remote, made: Pat
         names = archive.getnames()
     assert "./etc/gentoo-release" in names
     assert "emaint sync --repo local" in (tmp_path / "log").read_text()
-    assert git(tars.parent / "portage/repos/local", "rev-parse", "HEAD") == remote.commits[0]
+    assert [path.name for path in (tars.parent / "portage/repos").glob(f"local-*/{TREES}/*")] == [remote.commits[0]]
 
 
 def test_without_a_commit_the_newest_is_taken(remote: Remote, made: Path, tars: Path, tmp_path: Path) -> None:
@@ -130,7 +138,7 @@ def test_it_is_synced_again_if_its_stamp_is_old_or_of_the_future(
     synced = []
     for age in (None, 0.0, 90000.0, -90000.0):
         if age is not None:
-            stamp = tars.parent / "portage/repos/local" / STAMP
+            (stamp,) = (tars.parent / "portage/repos").glob(f"local-*/{SYNCED}")
             os.utime(stamp, (time.time() - age,) * 2)
         with pytest.raises(GoldspawnError, match="repository local has no such profile"):
             merge(tmp_path, made, tars, f'git = "{remote.uri}"')

@@ -73,3 +73,31 @@ def test_a_commit_without_a_signature_is_refused(host: HostPortage, world: World
         with pytest.raises(CommandFailed, match="repository team cannot be synced") as caught:
             assert workshop.repositories
         assert "No valid signature found: no signature" in str(caught.value)
+
+
+def test_a_commit_that_was_refused_is_not_taken_by_its_pin(
+    host: HostPortage, world: World, signer: Path, tmp_path: Path
+) -> None:
+    """Git has fetched it before it could be verified; an older one that the verified one descends from is right."""
+    options = [f"gpg.program={tmp_path}/sign", "user.signingKey=team@x", "commit.gpgSign=true"]
+    (tmp_path / "sign").write_text(f'#!/bin/sh\nexec gpg --homedir {signer} "$@"\n')
+    (tmp_path / "sign").chmod(0o755)
+    signing = [word for option in options for word in ("-c", option)]
+    uri = remote(tmp_path / "team")
+    first = git(tmp_path / "team", "rev-parse", "HEAD")
+    git(tmp_path / "team", *signing, "commit", "--quiet", "--allow-empty", "--message", "second")
+    asking(host, world, uri, tmp_path / "key.asc")
+    file = host.image.folder / "image.toml"
+    text = file.read_text()
+
+    def pinned(commit: str) -> HostPortage:
+        file.write_text(f'{text}commit = "{commit}"\n')
+        return replace(host, image=load(host.image.folder))
+
+    assert (pinned(first).repositories["team"] / "profiles/repo_name").exists()
+    git(tmp_path / "team", "commit", "--quiet", "--allow-empty", "--message", "third, by nobody")
+    refused = git(tmp_path / "team", "rev-parse", "HEAD")
+    for _ in range(2):
+        with pytest.raises(CommandFailed, match="repository team cannot be synced"):
+            assert pinned(refused).repositories
+    assert (pinned(first).repositories["team"] / "profiles/repo_name").exists()
