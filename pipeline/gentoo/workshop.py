@@ -89,7 +89,9 @@ class Workshop(ABC):
 
 def options(settings: Gentoo) -> tuple[str, ...]:
     """emerge's options for what `[bootstrap]` says of binary packages and jobs."""
-    packages = {"prefer": ["--usepkg"], "only": ["--usepkgonly"], "never": []}[settings.binary]
+    # "never" is said as well: FEATURES may have getbinpkg, by us or by make.conf.
+    never = ["--usepkg=n", "--getbinpkg=n"]
+    packages = {"prefer": ["--usepkg"], "only": ["--usepkgonly"], "never": never}[settings.binary]
     return (*packages, "--binpkg-respect-use=y", f"--jobs={settings.jobs or _jobs()}", f"--load-average={_cores()}")
 
 

@@ -20,7 +20,7 @@ from pipeline.gentoo.merge import merge_sets
 from pipeline.image import load
 from pipeline.portage import configuration
 from pipeline.portage.installed import installed
-from tests.portage.world import World
+from tests.portage.world import FEATURES, World
 
 
 @contextlib.contextmanager
@@ -46,11 +46,11 @@ def fill(host: HostPortage, world: World, variables: Mapping[str, str]) -> Path:
     return served
 
 
-def taking(host: HostPortage, world: World, uri: str, *, verify: bool, home: Path) -> HostPortage:
+def taking(host: HostPortage, world: World, uri: str, *, verify: bool, home: Path, binary: str = "only") -> HostPortage:
     """The workshop for an image that takes binary packages only, from there; its target is empty again."""
     file = host.image.folder / "image.toml"
     binhost = f'binhosts = [{{ uri = "{uri}", verify = {str(verify).lower()} }}]'
-    file.write_text(file.read_text().replace("sets =", f'binary = "only"\n{binhost}\nsets ='))
+    file.write_text(file.read_text().replace("sets =", f'binary = "{binary}"\n{binhost}\nsets ='))
     shutil.rmtree(world.target)
     image = load(host.image.folder)
     configuration.write(replace(host, image=image).settings.configuration(), world.target)
@@ -107,6 +107,22 @@ def test_what_builds_fill_is_a_binhost_as_it_is(host: HostPortage, world: World)
     assert set(installed(world.target)) == {"app-misc/shop-1", "dev-libs/font-1", "dev-libs/shape-1"}
     assert world.needed("shape") == {"font"}
     assert {line for line in world.lines if ">>> Emerging (" in line} == set()
+
+
+@pytest.mark.parametrize("features", ["", "getbinpkg"])
+def test_never_means_that_not_even_the_ones_of_a_binhost_are_taken(
+    host: HostPortage, world: World, features: str
+) -> None:
+    world.ebuild(
+        "dev-libs/font", body='S="${WORKDIR}"\nsrc_install() { insinto /usr/share; doins "${FILESDIR}/font"; }\n'
+    )
+    world.write("dev-libs/font/files/font", "of the binhost\n")
+    with serving(fill(host, world, {})) as uri:
+        world.write("dev-libs/font/files/font", "from source\n")
+        workshop = taking(host, world, uri, verify=False, home=world.folder, binary="never")
+        (world.target / "etc/portage/make.conf").open("a").write(f'FEATURES="{FEATURES} {features}"\n')
+        merge_sets(workshop, world.target)
+    assert (world.target / "usr/share/font").read_text() == "from source\n"
 
 
 def test_only_binary_packages_means_that_without_them_nothing_is_merged(host: HostPortage, world: World) -> None:
