@@ -23,6 +23,8 @@ ENVIRONMENT = "GOLDSPAWN_CHANNEL"
 
 INSIDE = "GOLDSPAWN_INSIDE"
 """Set in a session that runs inside the appliance: the folder that it shares with the outer machine."""
+AT_ONCE = "GOLDSPAWN_AT_ONCE"
+"""The variable in which a session says how many images its errands are for at once."""
 
 Message = dict[str, Any]
 Handler = Callable[[Message], Message | None]

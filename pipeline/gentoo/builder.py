@@ -16,6 +16,7 @@ from pipeline.errors import InputError
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
 from pipeline.gentoo.enter import Enter
+from pipeline.gentoo.resolved import Resolved, say_packages
 from pipeline.gentoo.syncing import Syncing, held
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
 from pipeline.portage import Emerge, Trial, configuration, repos_conf, status
@@ -26,6 +27,14 @@ TARGET = "/mnt/goldspawn"
 
 TRIED = "/var/lib/goldspawn/tried"
 """Where a builder, and a copy of it, has the packages that were built to try them."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the target's configuration says, and the folders of binary packages, by where the builder sees them."""
+
+    target: Resolved
+    packages: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,10 @@ class BuilderRoot(Workshop):
         self._configure()
         configuration.check_profile(self.settings.profile, self.repositories, key="bootstrap.profile")
         with held(self.repositories.values()):
-            yield self._emerge(tree, self.root), self._trial(tree) if self.copy is not None else None
+            said = self._resolve(tree)
+            yield self._emerge(tree, self.root, said), self._trial(tree, said) if self.copy is not None else None
+        if self.settings.share:
+            say_packages(tree / configuration.ETC, said.target.packages)
 
     def find_repositories(self) -> dict[str, Path]:
         known, where = self._known, self._locations
@@ -76,16 +88,35 @@ class BuilderRoot(Workshop):
     def _locations(self) -> Mapping[str, str]:
         return repos_conf.locations(self._known)
 
-    def _trial(self, tree: Path) -> Trial:
+    def _resolve(self, tree: Path) -> _Said:
+        """What the target's configuration says; and what the builder's own leaves open is said there.
+
+        The environment of an emerge with --root is not for what it merges into its own `/`.
+        """
+        emerge = Emerge(TARGET, tree, wrapper=tuple(self.enter(self.root, {TARGET: tree}, self._shown)),
+                        log=self.log, slowness=self.slowness)  # fmt: skip
+        target = Resolved.of(emerge, tree / configuration.ETC)
+        own = Resolved.of(emerge, self.root / configuration.ETC, at="builder")
+        told = environment(self.settings, own)
+        with configuration.place_for(self.root / configuration.ETC / "make.conf").open("a") as out:
+            out.write(
+                f'FEATURES="${{FEATURES}} {told["FEATURES"]}"\nMAKEOPTS="{told["MAKEOPTS"]}"\n'
+                f'PKGDIR="{configuration.BUILDER_PACKAGES}"\n'
+            )
+        at = target.variables["PKGDIR"] or str(configuration.PACKAGES)
+        packages = {str(configuration.BUILDER_PACKAGES): own.packages, at: target.packages}
+        return _Said(target, {where: self.store.packages(name) for where, name in packages.items()})
+
+    def _trial(self, tree: Path, said: _Said) -> Trial:
         @contextlib.contextmanager
         def copied(root: Root) -> Iterator[Emerge]:
             assert self.copy is not None
             with self.copy(tree if root == "target" else self.root) as copy:
-                yield self._emerge(copy, self.root) if root == "target" else self._emerge(tree, copy)
+                yield self._emerge(copy, self.root, said) if root == "target" else self._emerge(tree, copy, said)
 
         return Trial(copied, TRIED)
 
-    def _emerge(self, tree: Path, root: Path) -> Emerge:
+    def _emerge(self, tree: Path, root: Path, said: _Said) -> Emerge:
         own = self.root / "var/lib/goldspawn"
         for name in ("status", "tried"):
             (own / name).mkdir(parents=True, exist_ok=True)
@@ -94,24 +125,25 @@ class BuilderRoot(Workshop):
             TRIED: own / "tried",
             status.FOLDER: own / "status",
             str(configuration.DISTFILES): self.store.distfiles,
-            str(configuration.PACKAGES): self.store.packages,
+            **said.packages,
             str(configuration.BINHOSTS): self.store.binhosts,
-        }
-        shown = {
-            self._locations[name]: folder
-            for name, folder in self.repositories.items()
-            if not folder.is_relative_to(self.root)
         }
         return Emerge(
             TARGET,
             tree,
             builder=root,
-            wrapper=tuple(self.enter(root, binds, shown)),
-            options=options(self.settings),
-            environment=environment(self.settings),
+            wrapper=tuple(self.enter(root, binds, self._shown)),
+            options=options(self.settings, said.target),
+            environment=environment(self.settings, said.target),
             log=Counting(self.log, lambda: status.read(own / "status")),
             slowness=self.slowness,
         )
+
+    @property
+    def _shown(self) -> dict[str, Path]:
+        """The repositories that are not the builder's own, by where it sees them."""
+        found = {self._locations[name]: folder for name, folder in self.repositories.items()}
+        return {where: folder for where, folder in found.items() if not folder.is_relative_to(self.root)}
 
     def _configure(self) -> None:
         """Tells the builder's own Portage of the image's repositories and binhosts: BDEPEND may name what is there."""
@@ -119,8 +151,7 @@ class BuilderRoot(Workshop):
         for name in ("repos.conf", "binrepos.conf"):
             file = configuration.ETC / name / "goldspawn.conf"
             if (text := made.get(file)) is not None:
-                (self.root / file).parent.mkdir(parents=True, exist_ok=True)
-                (self.root / file).write_text(text)
+                configuration.place_for(self.root / file).write_text(text)
         for one in self.settings.repositories:
             if one.key is not None:
                 keys = self.root / configuration.ETC / "goldspawn-keys"

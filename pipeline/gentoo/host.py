@@ -11,13 +11,14 @@ import io
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
 from pipeline.gentoo import repositories
 from pipeline.gentoo.counting import Counting
+from pipeline.gentoo.resolved import Resolved, say_packages
 from pipeline.gentoo.syncing import Syncing, held
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
 from pipeline.portage import Emerge, Trial, configuration, repos_conf, status
@@ -55,28 +56,34 @@ class HostPortage(Workshop):
             _leading_to(tree / configuration.ETC / "make.profile", profile),
             tempfile.TemporaryDirectory(prefix="goldspawn-tried-") as tried,
         ):
-            yield self._emerge(tree), self._trial(tree, tried) if self.copy is not None else None
+            found = Resolved.of(self._plain(tree), tree / configuration.ETC)
+            yield self._emerge(tree, found), self._trial(tree, tried, found) if self.copy is not None else None
+        if self.settings.share and found.packages != self._own.packages:
+            say_packages(tree / configuration.ETC, found.packages)
 
-    def _emerge(self, tree: Path) -> Emerge:
+    def _plain(self, tree: Path) -> Emerge:
+        """The host's emerge with its repositories, and no word of ours."""
+        told = {**self.variables, "PORTAGE_REPOSITORIES": self._repos_conf(self.repositories, tree)}
+        return Emerge.of_command([self.program], str(tree), environment=told, log=self.log, slowness=self.slowness)
+
+    def _emerge(self, tree: Path, found: Resolved) -> Emerge:
+        own, plain = self._own, self._plain(tree)
+        same = found.packages == own.packages
         told = {
-            **environment(self.settings),
-            **self.variables,
-            "PORTAGE_REPOSITORIES": self._repos_conf(self.repositories, tree),
-            "DISTDIR": self._own["DISTDIR"],
-            "PKGDIR": self._own["PKGDIR"],
+            **environment(self.settings, found),
+            **plain.environment,
+            "DISTDIR": own.variables["DISTDIR"],
+            "PKGDIR": own.variables["PKGDIR"] if same else str(self.store.packages(found.packages)),
         }
         log = Counting(self.log, partial(status.read, Path(status.FOLDER), str(tree)))
-        return Emerge.of_command(
-            [self.program], str(tree), environment=told, options=options(self.settings), log=log,
-            slowness=self.slowness,
-        )  # fmt: skip
+        return replace(plain, environment=told, options=options(self.settings, found), log=log)
 
-    def _trial(self, tree: Path, tried: str) -> Trial:
+    def _trial(self, tree: Path, tried: str, found: Resolved) -> Trial:
         @contextlib.contextmanager
         def copied(root: Root) -> Iterator[Emerge]:
             assert self.copy is not None
             with self.copy(tree) as copy:
-                yield self._emerge(copy)
+                yield self._emerge(copy, found)
 
         return Trial(copied, tried)
 
@@ -85,18 +92,21 @@ class HostPortage(Workshop):
             self.store.repositories, lambda name, folder: str(folder), self._syncing,
             self.log, self.slowness, self.max_age,
         )  # fmt: skip
-        own = repos_conf.locations(repos_conf.parsed([self._own["PORTAGE_REPOSITORIES"]]))
+        own = repos_conf.locations(repos_conf.parsed([self._own.variables["PORTAGE_REPOSITORIES"]]))
         return {
             **{name: Path(location) for name, location in own.items()},
             **repositories.of_image(self.settings, self.image.foundation.folder, syncing),
         }
 
     @cached_property
-    def _own(self) -> Mapping[str, str]:
+    def _own(self) -> Resolved:
         """The host's own configuration."""
         emerge = Emerge.of_command([self.program], "/", environment=self.variables, log=self.log)
-        names = ("DISTDIR", "PKGDIR", "PORTAGE_REPOSITORIES")  # what has several lines comes last
-        return dict(zip(names, emerge.portageq("envvar", *names, at="builder").split("\n", 2), strict=True))
+        etc = (emerge.builder or Path("/")) / configuration.ETC
+        found = Resolved.of(emerge, etc, "DISTDIR", "PORTAGE_REPOSITORIES", at="builder")
+        if not found.variables["DISTDIR"]:
+            emerge.portageq("envvar", "DISTDIR", at="builder")  # says why
+        return found
 
     def _syncing(self, argv: list[str], name: str, folder: Path) -> list[str]:
         """A command line for a repository that is synced to `folder`; programs of Portage are those beside emerge."""
@@ -111,7 +121,7 @@ class HostPortage(Workshop):
         In the machine a repository of the image will be in /var/db/repos; the host may have it anywhere.
         """
         ours = configuration.files(self.settings.configuration()).get(configuration.ETC / "repos.conf/goldspawn.conf")
-        texts = [self._own["PORTAGE_REPOSITORIES"]]
+        texts = [self._own.variables["PORTAGE_REPOSITORIES"]]
         texts += repos_conf.texts_of(tree / configuration.ETC / "repos.conf") if tree is not None else []
         made = repos_conf.parsed([*texts, *([ours] if ours is not None else [])])
         for name, folder in folders.items():

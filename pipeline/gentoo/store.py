@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Store:
-    """The folders, below `folder`. `packages` is a PKGDIR with its index: served as it is, it is a binhost."""
+    """The folders, below `folder`."""
 
     folder: Path
 
@@ -16,9 +16,9 @@ class Store:
     def distfiles(self) -> Path:
         return self._made("distfiles")
 
-    @property
-    def packages(self) -> Path:
-        return self._made("binpkgs")
+    def packages(self, flags: str) -> Path:
+        """The PKGDIR of what is built with the same compiler flags: served as it is, it is a binhost."""
+        return self._made(f"binpkgs/{flags}")
 
     @property
     def binhosts(self) -> Path:

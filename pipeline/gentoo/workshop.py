@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,15 +15,12 @@ from typing import ClassVar
 
 from pipeline.bootstrap.gentoo import Gentoo
 from pipeline.command import BuildLog
-from pipeline.gentoo import repositories
+from pipeline.gentoo import repositories, sizing
+from pipeline.gentoo.resolved import Resolved
 from pipeline.gentoo.store import Store
 from pipeline.image import Image
 from pipeline.portage import Emerge, Memory, Trial
 from pipeline.reuse.world import Source
-
-_MEMORY_A_JOB = 2 << 30
-"""Bytes of memory that one compiler may want (Gentoo's handbook, MAKEOPTS)."""
-
 
 Copy = Callable[[Path], AbstractContextManager[Path]]
 """Gives a throw-away copy of a tree."""
@@ -87,31 +83,26 @@ class Workshop(ABC):
         return Memory(self.store.plans, hashlib.sha256(json.dumps(told).encode()).hexdigest())
 
 
-def options(settings: Gentoo) -> tuple[str, ...]:
+def options(settings: Gentoo, resolved: Resolved) -> tuple[str, ...]:
     """emerge's options for what `[bootstrap]` says of binary packages and jobs."""
     # "never" is said as well: FEATURES may have getbinpkg, by us or by make.conf.
     never = ["--usepkg=n", "--getbinpkg=n"]
     packages = {"prefer": ["--usepkg"], "only": ["--usepkgonly"], "never": never}[settings.binary]
-    return (*packages, "--binpkg-respect-use=y", f"--jobs={settings.jobs or _jobs()}", f"--load-average={_cores()}")
+    size = sizing.machine().size(settings.jobs, resolved.variables["MAKEOPTS"])
+    return (*packages, "--binpkg-respect-use=y", f"--jobs={size.jobs}", f"--load-average={size.load}")
 
 
-def environment(settings: Gentoo) -> dict[str, str]:
-    """What emerge gets said in its environment; FEATURES there is added to that of make.conf."""
+def environment(settings: Gentoo, resolved: Resolved) -> dict[str, str]:
+    """What emerge gets said in its environment, where the target's own configuration says nothing against it.
+
+    FEATURES there is added to that of make.conf.
+    """
     features = ["buildpkg", "binpkg-multi-instance", *(["getbinpkg"] if settings.binhosts else [])]
+    makeopts = resolved.variables["MAKEOPTS"] or sizing.machine().size(settings.jobs).makeopts
     return {
-        "FEATURES": " ".join(features),
-        "MAKEOPTS": settings.make_conf.get("MAKEOPTS", f"-j{_jobs()} -l{_cores()}"),
+        "FEATURES": " ".join(word for word in features if word not in resolved.refused),
+        "MAKEOPTS": makeopts,
         **({"CONFIG_PROTECT": "-*"} if settings.config_files == "package" else {}),
         "CLEAN_DELAY": "0",
         "EMERGE_WARNING_DELAY": "0",
     }
-
-
-def _cores() -> int:
-    """The processors that this build may use: those of the machine, shared among the workers of pytest-xdist."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-
-
-def _jobs() -> int:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(_cores(), round(memory / _MEMORY_A_JOB)))

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from pipeline import appliance, attend, channel, secrets
-from pipeline.channel import INSIDE
+from pipeline.channel import AT_ONCE, INSIDE
 from pipeline.command import BuildLog, stop
 from pipeline.errors import GoldspawnError
 from pipeline.image import load
@@ -66,6 +66,8 @@ class Outside:
             config.option.numprocesses = None
             config.option.dist = "no"
             config.option.tx = []
+            # The errands of those inside are done out here, as many at once as there are workers.
+            os.environ[AT_ONCE] = str(self._parallel)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

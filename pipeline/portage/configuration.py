@@ -16,6 +16,8 @@ REPOSITORIES = PurePosixPath("/var/db/repos")
 """Where ebuild repositories are, in the builder and in the machine."""
 DISTFILES = PurePosixPath("/var/cache/distfiles")
 PACKAGES = PurePosixPath("/var/cache/binpkgs")
+BUILDER_PACKAGES = PurePosixPath("/var/cache/binpkgs-builder")
+"""Where a builder root keeps binary packages of its own: its compiler flags are others than the target's."""
 BINHOSTS = PurePosixPath("/var/cache/binhost")
 """Where Portage keeps what it fetches from binhosts."""
 ETC = Path("etc/portage")
@@ -93,17 +95,24 @@ def write(configuration: Configuration, tree: Path, folder: Path | None = None) 
     if folder is not None:
         shutil.copytree(folder, tree / ETC, symlinks=True, dirs_exist_ok=True)
     for path, text in files(configuration).items():
-        file = tree / path
-        if file.is_dir():
-            file /= "goldspawn"
-        elif file.parent.is_file():
-            _make_directory(file.parent)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a") as out:
+        with place_for(tree / path).open("a") as out:
             out.write(text)
     link = tree / ETC / "make.profile"
     link.unlink(missing_ok=True)
     link.symlink_to(profile_link(configuration.profile))
+
+
+def place_for(file: Path) -> Path:
+    """Where to write what one of Portage's files is to say: it, and its folder, may be file or directory (portage(5)).
+
+    Makes room for it; nothing that is there is lost.
+    """
+    if file.is_dir():
+        return file / "goldspawn"
+    if file.parent.is_file():
+        _make_directory(file.parent)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def _make_directory(file: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,22 @@ folder = "overlay"
     variables = {"PORTAGE_USERNAME": "root", "PORTAGE_GRPNAME": "root", "PORTAGE_TMPDIR": f"{tmp_path}/tmp"}
     log = BuildLog(tmp_path / "log", world.lines.append)
     return HostPortage(image, Store(tmp_path / "store"), log, 3.0, 86400.0, program, copied, variables)
+
+
+def changed(host: HostPortage, world: World, *edits: tuple[str, str]) -> HostPortage:
+    """The workshop for the image with its image.toml edited; its target is empty again."""
+    file = host.image.folder / "image.toml"
+    text = file.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+    image = load(file.parent)
+    assert isinstance(image.bootstrap, Gentoo)
+    shutil.rmtree(world.target)
+    folder = file.parent / image.bootstrap.portage if image.bootstrap.portage else None
+    configuration.write(image.bootstrap.configuration(), world.target, folder)
+    return replace(host, image=image)
 
 
 @contextlib.contextmanager
