@@ -90,9 +90,16 @@ def profile_link(profile: str) -> str:
 def write(configuration: Configuration, tree: Path, folder: Path | None = None) -> None:
     """Writes a target's configuration: first the image's own `folder`, then what image.toml says, and make.profile.
 
-    In the folder each may be a file or a directory, as portage(5) allows; nothing of it is lost.
+    In the folder each may be a file or a directory, as portage(5) allows; nothing of it is lost. Raises `InputError`
+    for one whose make.profile is a profile by itself.
     """
     if folder is not None:
+        profile = folder / "make.profile"
+        if profile.is_dir() and not profile.is_symlink():
+            raise InputError(
+                f"{profile}: a directory; the profile is what bootstrap.profile of image.toml says",
+                hint="make it a profile of one of the image's repositories, and name it there",
+            )
         shutil.copytree(folder, tree / ETC, symlinks=True, dirs_exist_ok=True)
     for path, text in files(configuration).items():
         with place_for(tree / path).open("a") as out:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.portage.configuration import ETC, Configuration, Repository, write
 
 CONFIGURATION = Configuration(
@@ -58,3 +59,13 @@ def test_the_profile_of_image_toml_takes_the_place_of_the_folders(tmp_path: Path
     (folder / "make.profile").symlink_to("/elsewhere")
     write(CONFIGURATION, tmp_path / "tree", folder)
     assert str((tmp_path / "tree" / ETC / "make.profile").readlink()) == "/var/db/repos/tiny/profiles/default"
+
+
+def test_a_profile_that_is_a_directory_of_the_folder_is_refused(tmp_path: Path) -> None:
+    """portage(5) allows it; but image.toml says which profile it is."""
+    folder = tmp_path / "portage"
+    (folder / "make.profile").mkdir(parents=True)
+    (folder / "make.profile/parent").write_text("tiny:base\n")
+    with pytest.raises(InputError, match=r"portage/make\.profile: a directory; .* bootstrap\.profile of image\.toml"):
+        write(CONFIGURATION, tmp_path / "tree", folder)
+    assert not (tmp_path / "tree").exists()
