@@ -7,6 +7,8 @@ does not hold (a stage3 comes without the Gentoo repository). They are kept in t
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from configparser import SectionProxy
 from pathlib import Path
 
@@ -34,27 +36,38 @@ def remote(section: SectionProxy) -> Remote:
 
 
 def state(folder: Path) -> str:
-    """What tells one state of a repository from another: its commit, its timestamp, or its ebuilds and their times."""
+    """What tells one state of a repository from another.
+
+    Its commit where it was synced, its tree of git where nothing in it differs from that, its timestamp where it is no
+    clone; else names and contents of all its files.
+    """
     if (synced := state_of(folder)) is not None:
         return synced
-    for name in ("metadata/timestamp.chk", "metadata/timestamp.x"):
-        if (folder / name).is_file():
-            return (folder / name).read_text(errors="replace").strip()
-    if (commit := _commit(folder / ".git")) is not None:
-        return commit
-    ebuilds = sorted((path.name, path.stat().st_mtime_ns) for path in folder.rglob("*.ebuild"))
-    return hashlib.sha256(repr(ebuilds).encode()).hexdigest()
+    timestamp = folder / "metadata/timestamp.chk"
+    if timestamp.is_file() and not (folder / ".git").exists():
+        return timestamp.read_text(errors="replace").strip()
+    return _committed(folder) or contents(folder)
 
 
-def _commit(git: Path) -> str | None:
-    """The commit that is checked out (gitrepository-layout(5))."""
-    if not (git / "HEAD").is_file():
+def contents(folder: Path) -> str:
+    """The digest of all files below a folder; without what git keeps, and the cache that Portage checks by itself."""
+    digest = hashlib.sha256()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in (".git", "md5-cache"))
+        for name in sorted([*files, *(name for name in folders if Path(parent, name).is_symlink())]):
+            path = Path(parent, name)
+            data = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+            told = (str(path.relative_to(folder)), path.is_symlink(), hashlib.sha256(data).hexdigest())
+            digest.update(repr(told).encode())
+    return digest.hexdigest()
+
+
+def _committed(folder: Path) -> str | None:
+    """The tree that git has for a folder; None where there is none, or anything in it is not as committed."""
+    git = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", str(folder)]
+    asked = (["rev-parse", "--verify", "--quiet", "HEAD:./"], ["status", "--porcelain", "--ignored", "--", "."])
+    try:
+        tree, changes = [subprocess.run([*git, *one], capture_output=True, text=True, timeout=300) for one in asked]
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    name = (git / "HEAD").read_text().strip()
-    if not name.startswith("ref: "):
-        return name
-    name = name.removeprefix("ref: ")
-    if (git / name).is_file():
-        return (git / name).read_text().strip()
-    packed = (git / "packed-refs").read_text().splitlines() if (git / "packed-refs").is_file() else []
-    return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    return tree.stdout.strip() if tree.returncode == changes.returncode == 0 and not changes.stdout else None

@@ -75,9 +75,11 @@ class Workshop(ABC):
         )
 
     def memory(self) -> Memory:
-        """Where plans are remembered: for these settings, and for repositories in this state."""
+        """Where plans are remembered: for this configuration, and for repositories in this state."""
+        own = self.settings.portage
         told = [
             repr(self.settings),
+            repositories.contents(self.image.foundation.folder / own) if own is not None else "",
             sorted((name, repositories.state(one)) for name, one in self.repositories.items()),
         ]
         return Memory(self.store.plans, hashlib.sha256(json.dumps(told).encode()).hexdigest())
