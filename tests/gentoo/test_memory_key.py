@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.repositories import state
+from pipeline.reuse.inputs import keys
 from tests.gentoo.conftest import changed
 from tests.gentoo.test_overlay import git
 from tests.portage.world import World
@@ -91,3 +92,15 @@ def test_the_images_own_folder_counts(host: HostPortage, world: World) -> None:
     assert mine.memory().key == before
     file.write_text("dev-libs/font x\n")
     assert mine.memory().key != before
+
+
+def test_the_images_own_folder_is_an_input_of_the_tree_that_it_is_copied_into(host: HostPortage, world: World) -> None:
+    file = host.image.folder / "portage/make.conf"
+    file.parent.mkdir()
+    file.write_text('USE="x"\n')
+    image = changed(host, world, ("sets =", 'portage = "portage"\nsets =')).image
+    before = keys(image)
+    file.write_text('USE="-x"\n')
+    after = keys(image)
+    assert before.bootstrap != after.bootstrap
+    assert before.cycles != after.cycles
