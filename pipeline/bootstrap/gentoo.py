@@ -6,9 +6,11 @@ builder root, and not only files.
 
 from __future__ import annotations
 
+import contextlib
 import tarfile
 import time
 from collections.abc import Mapping
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -20,7 +22,9 @@ from pipeline.bootstrap.method import STRICT, Method, Settings, register
 from pipeline.bootstrap.source import Place, Sha256, Tarball, plain
 from pipeline.bootstrap.values import Count, File, Folder, Packages, Text, Uri, matching, unique
 from pipeline.command import BuildLog
+from pipeline.errors import GoldspawnError
 from pipeline.portage import configuration
+from pipeline.portage.repos_conf import is_synced, locations, parsed, texts_of
 from pipeline.reuse.world import Source
 from pipeline.scratch import scratch
 
@@ -203,9 +207,17 @@ class Gentoo(Settings):
     def copied(self) -> tuple[str, ...]:
         return (self.portage,) if self.portage else ()
 
-    @property
-    def folders(self) -> tuple[str, ...]:
-        return tuple(one.folder for one in self.repositories if one.folder is not None)
+    def folders(self, base: Path) -> tuple[str, ...]:
+        named = [one.folder for one in self.repositories if one.folder is not None]
+        with contextlib.suppress(GoldspawnError):  # the bootstrap says so
+            known = self.declared(base)
+            local = [place for name, place in locations(known).items() if not is_synced(known[name])]
+            named += [place for place in sorted(local) if place.startswith("/") and Path(place).is_dir()]
+        return tuple(dict.fromkeys(named))
+
+    def declared(self, base: Path) -> ConfigParser:
+        """The repositories of repos.conf in the image's own folder; `base` is the image's. Raises `GoldspawnError`."""
+        return parsed(texts_of(base / self.portage / "repos.conf") if self.portage is not None else [])
 
     @property
     def elsewhere(self) -> tuple[str, ...]:

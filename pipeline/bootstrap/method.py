@@ -44,9 +44,8 @@ class Settings:
         """Folders that the settings name whose files come into the bootstrap: inputs of that."""
         return ()
 
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Folders that the settings name: inputs of what is merged after the bootstrap."""
+    def folders(self, base: Path) -> tuple[str, ...]:
+        """Folders that the settings name: inputs of what is merged after the bootstrap. `base` is the image's."""
         return ()
 
     @property

@@ -70,12 +70,14 @@ class BuilderRoot(Workshop):
             lambda argv, name, folder: [*self.enter(self.root, {where[name]: folder}, {}), *argv],
             self.log, self.slowness, self.max_age,
         )  # fmt: skip
-        found = repositories.of_image(self.settings, self.image.foundation.folder, syncing)
+        base = self.image.foundation.folder
+        found = repositories.of_image(self.settings, base, syncing)
         for name, location in where.items():
-            inside = self.root / location.lstrip("/")
-            if name not in found:
-                there = inside.is_dir() and any(inside.iterdir())
-                found[name] = inside if there else syncing.bring(repositories.remote(known[name]))
+            if name in found:
+                continue
+            found[name] = self.root / location.lstrip("/")
+            if not repositories.is_filled(found[name]):
+                found[name] = repositories.of_section(known[name], self.settings, base, syncing)
         return found
 
     @cached_property
@@ -152,8 +154,14 @@ class BuilderRoot(Workshop):
             file = configuration.ETC / name / "goldspawn.conf"
             if (text := made.get(file)) is not None:
                 configuration.place_for(self.root / file).write_text(text)
-        for one in self.settings.repositories:
-            if one.key is not None:
-                keys = self.root / configuration.ETC / "goldspawn-keys"
-                keys.mkdir(parents=True, exist_ok=True)
-                (keys / f"{one.name}.asc").write_bytes((self.image.foundation.folder / one.key).read_bytes())
+        base = self.image.foundation.folder
+        declared = self.settings.declared(base)
+        if self.settings.portage is not None and declared.sections():
+            file = configuration.place_for(self.root / configuration.ETC / "repos.conf/goldspawn-folder.conf")
+            file.write_text("\n".join(repos_conf.texts_of(base / self.settings.portage / "repos.conf")))
+        keys = {f"goldspawn-keys/{one.name}.asc": base / one.key for one in self.settings.repositories if one.key}
+        for section in map(declared.__getitem__, declared.sections()):
+            if (key := repositories.key_of(section, self.settings, base)) is not None:
+                keys[section["sync-openpgp-key-path"].removeprefix("/etc/portage/")] = key
+        for name, key in keys.items():
+            configuration.place_for(self.root / configuration.ETC / name).write_bytes(key.read_bytes())

@@ -93,10 +93,18 @@ class HostPortage(Workshop):
             self.log, self.slowness, self.max_age,
         )  # fmt: skip
         own = repos_conf.locations(repos_conf.parsed([self._own.variables["PORTAGE_REPOSITORIES"]]))
-        return {
+        base = self.image.foundation.folder
+        found = {
             **{name: Path(location) for name, location in own.items()},
-            **repositories.of_image(self.settings, self.image.foundation.folder, syncing),
+            **repositories.of_image(self.settings, base, syncing),
         }
+        declared = self.settings.declared(base)
+        for name, location in repos_conf.locations(declared).items():
+            if name not in found:
+                found[name] = Path(location)
+                if not repositories.is_filled(found[name]):
+                    found[name] = repositories.of_section(declared[name], self.settings, base, syncing)
+        return found
 
     @cached_property
     def _own(self) -> Resolved:
@@ -121,7 +129,9 @@ class HostPortage(Workshop):
         In the machine a repository of the image will be in /var/db/repos; the host may have it anywhere.
         """
         ours = configuration.files(self.settings.configuration()).get(configuration.ETC / "repos.conf/goldspawn.conf")
+        base, own = self.image.foundation.folder, self.settings.portage
         texts = [self._own.variables["PORTAGE_REPOSITORIES"]]
+        texts += repos_conf.texts_of(base / own / "repos.conf") if own is not None else []
         texts += repos_conf.texts_of(tree / configuration.ETC / "repos.conf") if tree is not None else []
         made = repos_conf.parsed([*texts, *([ours] if ours is not None else [])])
         for name, folder in folders.items():
@@ -129,7 +139,10 @@ class HostPortage(Workshop):
                 made[name]["location"] = str(folder)
         for one in self.settings.repositories:
             if one.key is not None:
-                made[one.name]["sync-openpgp-key-path"] = str((self.image.foundation.folder / one.key).resolve())
+                made[one.name]["sync-openpgp-key-path"] = str((base / one.key).resolve())
+        for name in made.sections():
+            if (key := repositories.key_of(made[name], self.settings, base)) is not None:
+                made[name]["sync-openpgp-key-path"] = str(key.resolve())
         text = io.StringIO()
         made.write(text)
         return text.getvalue().strip() + "\n"

@@ -1,7 +1,7 @@
 """The ebuild repositories of a build, as folders of this machine: those that are there, and those that are synced.
 
-Synced are those that image.toml takes from git, and those that the builder's own configuration names and its tree
-does not hold (a stage3 comes without the Gentoo repository). They are kept in the store.
+Synced are those that image.toml takes from git, and those that a repos.conf names (the image's own, or the builder's)
+and the builder does not hold: a stage3 comes without the Gentoo repository. They are kept in the store.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from configparser import SectionProxy
 from pathlib import Path
 
 from pipeline.bootstrap.gentoo import EbuildRepository, Gentoo
+from pipeline.errors import InputError
 from pipeline.gentoo.syncing import Remote, Syncing, state_of
+from pipeline.portage import repos_conf
 
 
 def of_image(settings: Gentoo, base: Path, syncing: Syncing) -> dict[str, Path]:
@@ -30,9 +32,38 @@ def _remote(one: EbuildRepository, base: Path) -> Remote:
     return Remote(one.name, one.git, commit=one.commit, keys=keys, watched=True)
 
 
-def remote(section: SectionProxy) -> Remote:
-    """What a section of repos.conf says is to be synced."""
-    return Remote(section.name, section.get("sync-uri", ""), section.get("sync-type", ""))
+def of_section(section: SectionProxy, settings: Gentoo, base: Path, syncing: Syncing) -> Path:
+    """The folder of a repository that a repos.conf names, and that is not where emerge runs.
+
+    It is synced, or it is a folder of this machine that the image's own repos.conf names. Raises `GoldspawnError`.
+    """
+    location = Path(section.get("location", ""))
+    if not location.is_absolute():
+        raise InputError(f"repos.conf: repository {section.name}: its location is no absolute path: {location}")
+    if not repos_conf.is_synced(section) and section.name in settings.declared(base):
+        if is_filled(location):
+            return location
+        raise InputError(
+            f"{settings.portage}/repos.conf of the image: repository {section.name}: there is no {location}",
+            hint="where to fetch it would be said by `sync-type = git` and `sync-uri`",
+        )
+    key = key_of(section, settings, base)
+    verify = section.get("sync-git-verify-commit-signature", "no").lower() in ("yes", "true")
+    keys = (key.read_bytes() if key is not None else b"default") if verify else b""
+    return syncing.bring(Remote(section.name, section.get("sync-uri", ""), section.get("sync-type", ""), keys=keys))
+
+
+def is_filled(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def key_of(section: SectionProxy, settings: Gentoo, base: Path) -> Path | None:
+    """The file of the image's own folder that a machine will have as sync-openpgp-key-path of a repository."""
+    path = Path(section.get("sync-openpgp-key-path", ""))
+    if settings.portage is None or not path.is_relative_to("/etc/portage"):
+        return None
+    file = base / settings.portage / path.relative_to("/etc/portage")
+    return file if file.is_file() else None
 
 
 def state(folder: Path) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import InputError
+from pipeline.portage import repos_conf
 
 REPOSITORIES = PurePosixPath("/var/db/repos")
 """Where ebuild repositories are, in the builder and in the machine."""
@@ -81,10 +82,13 @@ def files(configuration: Configuration) -> dict[Path, str]:
     return made
 
 
-def profile_link(profile: str) -> str:
-    """Where make.profile has to point: the link is absolute, and right both in the builder and in the machine."""
+def profile_link(profile: str, locations: Mapping[str, str]) -> str:
+    """Where make.profile has to point: the link is absolute, and right both in the builder and in the machine.
+
+    `locations` are those of repositories that are not where they are by default.
+    """
     repository, _, path = profile.partition(":")
-    return str(REPOSITORIES / repository / "profiles" / path)
+    return f"{locations.get(repository, REPOSITORIES / repository)}/profiles/{path}"
 
 
 def write(configuration: Configuration, tree: Path, folder: Path | None = None) -> None:
@@ -106,7 +110,8 @@ def write(configuration: Configuration, tree: Path, folder: Path | None = None) 
             out.write(text)
     link = tree / ETC / "make.profile"
     link.unlink(missing_ok=True)
-    link.symlink_to(profile_link(configuration.profile))
+    known = repos_conf.parsed(repos_conf.texts_of(tree / ETC / "repos.conf"))
+    link.symlink_to(profile_link(configuration.profile, repos_conf.locations(known)))
 
 
 def place_for(file: Path) -> Path:

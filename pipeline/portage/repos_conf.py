@@ -28,6 +28,11 @@ def parsed(texts: Iterable[str]) -> configparser.ConfigParser:
     return parser
 
 
+def is_synced(section: configparser.SectionProxy) -> bool:
+    """Whether a repository says where it can be fetched."""
+    return bool(section.get("sync-type") or section.get("sync-uri"))
+
+
 def locations(parser: configparser.ConfigParser) -> Mapping[str, str]:
     """The repositories of a repos.conf, with where they are."""
     return {name: parser[name]["location"] for name in parser.sections() if "location" in parser[name]}

@@ -120,7 +120,10 @@ def _bootstrap(image: Image) -> Inputs:
 def _cycles(image: Image, builder: str, below: str) -> Inputs:
     reads = {
         "builder": builder,
-        **{f"folder {name}": _digest(_repository_digest(image.folder / name)) for name in image.bootstrap.folders},
+        **{
+            f"folder {name}": _digest(_repository_digest(image.folder / name))
+            for name in image.bootstrap.folders(image.folder)
+        },
         CODE: _digest([_code_digest("portage"), _code_digest("gentoo")]),
     }
     return Inputs("cycles", reads, below)
