@@ -23,6 +23,6 @@ def dataset(build: Build, pytestconfig: pytest.Config) -> Iterator[Workspace]:
     try:
         yield workspace
         if failed := verdicts(pytestconfig).failed(build.image.name):
-            workspace.condemn(failed)
+            workspace.condemn(failed[0])
     finally:
         workspace.close()

@@ -240,7 +240,7 @@ def needed(path: Path, elsewhere: Sequence[Path]) -> set[Path]:
     except InputError:  # which is told when it is collected
         return {folder}
     lowest, made = image.foundation.folder, image.bootstrap
-    named = (lowest / name for name in (*made.files, *made.builder_files, *made.folders))
+    named = (lowest / name for name in (*made.files, *made.builder_files, *made.copied, *made.folders(lowest)))
     # Not resolve(): what is named through a link is looked for there through that link.
     return {*(one.folder for one in image.chain), *(Path(os.path.abspath(path)) for path in named)}  # noqa: PTH100
 

@@ -63,10 +63,6 @@ class Verdicts:
         """Whether no check of an image has failed so far, and none was left out."""
         return all(one.result in ("passed", "started") for one in self.outcomes(image))
 
-    def failed(self, image: str) -> str:
-        """The first check of an image that failed so far, without its file; "" for none."""
-        return next((one.name.partition("::")[2] for one in self.outcomes(image) if one.result == "failed"), "")
-
     def covers(self, image: str, verdict: Verdict) -> bool:
         """Whether an earlier verdict is of just the checks that the image has, as far as this session knows them."""
         passed = _within(image, [one.name for one in verdict.checks])
