@@ -15,7 +15,6 @@ import pytest
 from pipeline.bootstrap.indices import LISTS, indices
 from pipeline.bootstrap.tarball import FromTarball
 from pipeline.errors import PlaceError
-from pipeline.gentoo.repositories import state
 from pipeline.reuse.world import Source, as_text, from_text, index, moved
 
 SUITE = "debian/dists/trixie"
@@ -156,18 +155,3 @@ def test_sources_survive_a_property_and_nonsense_is_none(tmp_path: Path) -> None
     assert from_text("") is None
     assert from_text("[1]") is None
     assert moved(()) == []
-
-
-def test_the_commit_of_a_checkout_is_its_state_however_git_keeps_it(tmp_path: Path) -> None:
-    def git(*words: str) -> str:
-        argv = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *words]
-        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
-
-    git("init", "--quiet")
-    git("commit", "--quiet", "--allow-empty", "--message", "one")
-    commit = git("rev-parse", "HEAD")
-    assert state(tmp_path) == commit
-    git("pack-refs", "--all")
-    assert state(tmp_path) == commit
-    git("checkout", "--quiet", "--detach")
-    assert state(tmp_path) == commit
