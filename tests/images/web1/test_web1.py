@@ -89,14 +89,14 @@ def test_nobody_translates_addresses_on_the_way(network: Network, peer: Host, ma
 
 def test_firewall_answers_nobody_at_other_ports(network: Network, peer: Host, machine: Host) -> None:
     """Without it a port at which nothing listens is refused at once; and the machine was rebooted before this."""
-    assert peer.run(f"{CURL} --max-time 5 http://{network.address()}:8080/").rc == 28, "28: no answer in time"
+    assert peer.run(f"{CURL} --max-time 2 http://{network.address()}:8080/").rc == 28, "28: no answer in time"
     assert machine.check_output("systemctl is-enabled nftables.service") == "enabled"
 
 
 def test_a_cut_link_is_a_cut_link_and_comes_back(network: Network, peer: Host) -> None:
     url = f"http://{network.address()}/"
     with network.cut():
-        assert peer.run(f"{CURL} --max-time 5 {url}").rc != 0
+        assert peer.run(f"{CURL} --max-time 2 {url}").rc != 0
     assert "<h1>web1</h1>" in peer.check_output(f"{CURL} --retry 10 --retry-all-errors {url}")
 
 
