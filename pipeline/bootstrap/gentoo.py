@@ -170,7 +170,7 @@ class Gentoo(Settings):
     binhosts: Annotated[
         tuple[Binhost, ...],
         unique("binhost", lambda one: one.name),
-        Field(description="Servers of binary packages; our own builds fill one that all images share."),
+        Field(description="Servers of binary packages; our own builds fill one for each set of compiler flags."),
     ] = ()
     config_files: Annotated[
         ConfigFiles,
