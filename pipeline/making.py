@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.bases import red_base
 from pipeline.build import Build, open_build
 from pipeline.errors import CheckFailed
 from pipeline.profile import Pool, apply, packages, seal
 from pipeline.reuse.marks import unpacked
 from pipeline.secrets import nowhere_in
 from pipeline.tarball import MERGED, ask, drawn_from, fetch, unpack
-from pipeline.workspace import Workspace, open_workspace, red_base
+from pipeline.workspace import Workspace, open_workspace
 
 
 class PlannedOnly(Exception):

@@ -202,11 +202,6 @@ class Workspace:
         self._prune_bootstraps()
         return self.candidate
 
-    def condemn(self, check: str) -> None:
-        """Says of the candidate that a check of it failed just now, to whoever would stand on it."""
-        if self.candidate:
-            self.zfs.mark(self.candidate, {"red": f"{int(time.time())} {check}"})
-
     def _retire(self, dataset: str) -> None:
         """Destroys a dataset of the image's; one on which another image stands moves out of the way instead."""
         try:
@@ -274,17 +269,6 @@ def open_workspace(
     except BaseException:
         locks.close()
         raise
-
-
-def red_base(image: Image, place: Place, zfs: Zfs, *, since: float) -> str:
-    """Which image that this one stands on failed a check since then (Unix time), in words; "" for none."""
-    for base in image.chain[1:]:
-        for parent in (place.layout.work, place.layout.golden):
-            for entry in zfs.entries(f"{parent}/{base.name}", depth=1):
-                moment, _, check = entry.properties.get("red", "0").partition(" ")
-                if entry.properties.get("stage") == "candidate" and float(moment) + 1 > since:
-                    return f"{base.name}, on which it stands, is not verified: {check} failed"
-    return ""
 
 
 def _refuse_foreign(zfs: Zfs, dataset: str) -> None:

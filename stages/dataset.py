@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline import making
+from pipeline.bases import condemn
 from pipeline.build import Build
 from pipeline.plugin.verdict import verdicts
 from pipeline.workspace import Workspace
@@ -22,7 +23,8 @@ def dataset(build: Build, pytestconfig: pytest.Config) -> Iterator[Workspace]:
         workspace = making.open_for(build)
     try:
         yield workspace
-        if failed := verdicts(pytestconfig).failed(build.image.name):
-            workspace.condemn(failed[0])
+        failed = verdicts(pytestconfig).failed(build.image.name)
+        if workspace.candidate and failed:
+            condemn(build.zfs, workspace.candidate, failed[0])
     finally:
         workspace.close()

@@ -10,13 +10,14 @@ from pipeline.artifact import manifest, receive
 from pipeline.artifact.manifest import Manifest
 from pipeline.artifact.room import size
 from pipeline.artifact.verify import current
+from pipeline.bases import red_base
 from pipeline.build import Build
 from pipeline.cache import clear
 from pipeline.export import export
 from pipeline.lineage.deltas import wanted
 from pipeline.plugin.verdict import Outcome, verdicts
 from pipeline.reuse.verified import as_mark, key, verdict
-from pipeline.workspace import Workspace, red_base
+from pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
