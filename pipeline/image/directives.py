@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any, cast, get_type_hints
@@ -12,13 +13,15 @@ from typing import Any, cast, get_type_hints
 class Directive:
     """The name of the directive that a key becomes, where that is not its words in capitals (`memory_max`: MemoryMax).
 
-    With `together` the values of a list stand in one line, in which spaces part them, else in a line each. `quoted` is
-    for those which systemd splits into words (systemd.syntax(7)). With `keyed` each entry of a table is a directive of
-    its own, named by its key (`limits = {core = …}`: LimitCORE).
+    With `together` the values of a list stand in one line, in which spaces part them, else in a line each. `denying` is
+    for a list in which ~ before a value turns its meaning: systemd looks for one at the start of a line and takes it
+    for the whole line, so each meaning has a line. `quoted` is for those which systemd splits into words. With `keyed`
+    each entry of a table is a directive of its own, named by its key (`limits = {core = …}`: LimitCORE).
     """
 
     name: str = ""
     together: bool = False
+    denying: bool = False
     quoted: bool = False
     keyed: bool = False
 
@@ -43,13 +46,23 @@ def _lines(directive: Directive, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, bool):
         value = "yes" if value else "no"
     several = value if isinstance(value, tuple) else (value,)
+    if directive.denying:
+        denied = [one.removeprefix("~") for one in several if one.startswith("~")]
+        rows = (" ".join(one for one in several if not one.startswith("~")), f"~{' '.join(denied)}" if denied else "")
+        yield from ((directive.name, row) for row in rows if row)
+        return
     values = [_quoted(str(one)) if directive.quoted else str(one) for one in several]
     yield from ((directive.name, one) for one in ([" ".join(values)] if directive.together else values))
 
 
 def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """A word as Parameters= and Environment= of a .nspawn file take it.
+
+    A backslash has no meaning there, so a quote stands between those of the other kind; what is quoted and touches is
+    one word (tried with systemd 257).
+    """
+    parts = re.findall(r'"+|[^"]+', value)
+    return "".join(f"'{part}'" if part[0] == '"' else f'"{part}"' for part in parts) or '""'
 
 
 @cache

@@ -34,7 +34,7 @@ from pipeline.image.containers import (
 from pipeline.image.directives import Directive
 from pipeline.image.values import AccountName
 
-Line = Annotated[Text, matching(r"[^\n\0]*", "text of one line")]
+Line = Annotated[Text, matching(r"[^\r\n\0]*", "text of one line")]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -78,9 +78,12 @@ class Exec:
     ] = None  # fmt: skip
     system_call_filter: Annotated[
         tuple[SystemCall, ...],
-        Directive(together=True),
-        unique("system call"),
-        Field(description="System calls and groups of them beside nspawn's list; with ~ before it, without it."),
+        Directive(denying=True),
+        unique("system call", lambda one: one.removeprefix("~")),
+        Field(
+            description="System calls and groups of them beside nspawn's list; with ~ before it, without it.",
+            examples=[["@memlock", "~mincore"]],
+        ),
     ] = ()
     limits: Annotated[
         dict[LimitName, Limit],
