@@ -130,7 +130,7 @@ class Sessions:
         env = {**usual, **(env or {})}
         plugins = ["-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider"]
         # Who names an image's file, or a check in it, as seen from `images`, wants nothing else collected.
-        named = any(arg[0] not in "-/" and (self.images / arg.split("::", 1)[0]).is_file() for arg in args)
+        named = any(arg[:1] not in "-/" and (self.images / arg.split("::", 1)[0]).is_file() for arg in args)
         all_images = [] if named else [f"--images={self.images}"]
         argv = [sys.executable, "-m", "pytest", *plugins, "-v", *all_images, f"--artifacts={self.artifacts}", *args]
         return argv, {**_outer(), **kept, **code(), "PYTHONUNBUFFERED": "1", **env}

@@ -111,7 +111,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(text: str, line: str, tmp_
         ("[boot]\nmemory_max = true", 'boot.memory_max: expected a size such as "512M", got true (boolean)'),
         ("[boot]\ntasks_max = true", "boot.tasks_max: expected a whole number, got true (boolean)"),
         ("[boot]\ntasks_max = 1.0", "boot.tasks_max: expected a whole number, got 1.0 (float)"),
-        ("[boot]\nprivate_users = 1", "boot.private_users: expected true or false, got 1 (integer)"),
+        ("[nspawn.exec]\nnotify_ready = 1", "nspawn.exec.notify_ready: expected true or false, got 1 (integer)"),
         ('[boot]\ntimeout = "60"', 'boot.timeout: expected a number, got "60"'),
     ],
 )

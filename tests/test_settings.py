@@ -36,6 +36,9 @@ def test_what_ships_by_default(tmp_path: Path) -> None:
     [
         ("[boot]\nnofile = 64", "LimitNOFILE=64"),
         ("[boot]\nprivate_users = false", "PrivateUsers=no"),
+        ('[boot]\nprivate_users = "identity"', "PrivateUsers=identity"),
+        ('[boot]\nprivate_users = "524288:131072"', "PrivateUsers=524288:131072"),
+        ('[boot]\nprivate_users = "524288"', "PrivateUsersOwnership=auto"),
         ("[nspawn.exec]\nnotify_ready = false", "NotifyReady=no"),
         ('[nspawn.exec]\nparameters = ["a b", "systemd.unit=x"]', 'Parameters="a b" "systemd.unit=x"'),
         ("[nspawn.exec.environment]\nA = 'say \"x\" \\'", """Environment="A=say "'"'"x"'"'" \\\""""),
@@ -51,6 +54,7 @@ def test_what_ships_by_default(tmp_path: Path) -> None:
         ("boot = {private_users = false}\n[nspawn.exec]\noom_score_adjust = 0", "OOMScoreAdjust=0"),
         ("[nspawn.exec]\ncpu_affinity = [0, 1]", "CPUAffinity=0 1"),
         ('[nspawn.exec]\nresolv_conf = "bind-stub"', "ResolvConf=bind-stub"),
+        ('[nspawn.exec]\npivot_root = "/deploy:/old"', "PivotRoot=/deploy:/old"),
         ("[nspawn.files]\nread_only = true", "ReadOnly=yes"),
         ('[nspawn.files]\nvolatile = "state"', "Volatile=state"),
         ('[nspawn.files]\nbind = ["/srv/x:/y:idmap"]', "Bind=/srv/x:/y:idmap"),
@@ -91,13 +95,26 @@ def test_the_unit_has_a_drop_in(text: str, line: str, tmp_path: Path) -> None:
         ('[nspawn.exec]\ncapability = ["CAP_NET_ADMN"]', 'expected a capability such as "CAP_NET_ADMIN"'),
         ('[nspawn.exec]\nkill_signal = "SIGTREM"', 'expected a signal such as "SIGTERM"'),
         ('[nspawn.exec]\nlimits = {nofile = "5"}', "nspawn.exec.limits.nofile"),
-        ('[nspawn.exec]\nlimits = {core = "much"}', 'expected a limit such as "512"'),
+        ('[nspawn.exec]\nlimits = {core = "much"}', 'expected for core a size as "8M"'),
         ('[nspawn.exec]\nsystem_call_filter = ["clock settime"]', "expected a system call or group"),
         ('[nspawn.exec]\nsystem_call_filter = ["~@clok"]', 'expected a group of system calls such as "@clock"'),
         ('[nspawn.exec]\nsystem_call_filter = ["bpf", "~bpf"]', 'system call "bpf" stands there twice'),
         ('[nspawn.exec]\nparameters = ["a\\rb"]', "expected text of one line"),
         ("[nspawn.exec]\noom_score_adjust = 5", "`nspawn.exec.oom_score_adjust` needs `boot.private_users = false`"),
+        ('[nspawn.exec]\npivot_root = "/deploy:old"', 'expected a directory as "/deploy"'),
+        ("[nspawn.files]\ninaccessible = ['/srv\\']", "expected an absolute path"),
+        ("[nspawn.files]\nbind = ['/srv/a ']", "expected a path as"),
         ('[nspawn.files]\nbind = ["srv"]', 'expected a path as "/srv/www"'),
+        ('[boot]\nprivate_users = "pick"', 'expected true or false, "identity", or a range of at least 65536'),
+        ('[boot]\nprivate_users = "524288:1000"', "or a range of at least 65536"),
+        ('[boot]\nprivate_users = "2147450880"', "or a range of at least 65536 below 2^31"),
+        ('boot = {private_users = "identity"}\n[nspawn.exec]\noom_score_adjust = -5', "`nspawn.exec.oom_score_adjust`"),
+        ('[nspawn.files]\nvolatile = "overlay"', '`nspawn.files.volatile = "overlay"` needs `boot.private_users'),
+        ('boot = {private_users = false}\n[nspawn.files]\nbind_user = ["joe"]', "`nspawn.files.bind_user` needs"),
+        ('boot = {private_users = "identity"}\n[nspawn.files]\nbind_user = ["joe"]', "`nspawn.files.bind_user` needs"),
+        ('[nspawn.files]\nprivate_users_ownership = "chown"\nread_only = true', "and `read_only` exclude each other"),
+        ('[nspawn.files]\nprivate_users_ownership = "chown"\nvolatile = "state"', "and `volatile` exclude each other"),
+        ('boot = {private_users = "600000"}\n[nspawn.files]\nprivate_users_ownership = "chown"', 'such as "589824"'),
         ('[nspawn.files]\nbind = ["/a:/b:norbnd"]', 'expected a path as "/srv/www"'),
         ('[nspawn.files]\noverlay = ["/a:/b"]', "expected an overlay as"),
         ('[nspawn.network]\nbridge = "a-much-too-long-name"', "expected the name of an interface"),
@@ -110,6 +127,8 @@ def test_the_unit_has_a_drop_in(text: str, line: str, tmp_path: Path) -> None:
         ('[nspawn.network]\nbrigde = "br0"', 'nspawn.network.brigde: unknown key; did you mean "bridge"?'),
         ('bridge = "br0"', 'did you mean "nspawn.network.bridge"?'),
         ('[service]\ndevice_allow = ["fuse"]', 'expected a device such as "/dev/fuse rwm"'),
+        ('[service]\nallowed_cpus = "3-1"', 'expected processors such as "0-3"'),
+        ('[service]\nip_address_deny = ["999.1.1.1"]', 'expected addresses such as "10.0.0.0/8"'),
         ("[service]\ncpu_weight = 0", "service.cpu_weight: expected at least 1"),
     ],
 )  # fmt: skip
@@ -118,6 +137,27 @@ def test_what_systemd_would_not_take_is_told_before(text: str, problem: str, tmp
         image(tmp_path, text)
     assert problem in str(caught.value)
     assert "image.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("nproc", ["8", "8:16", "infinity", "8:infinity"], ["8M", "-5", "16:8", "infinity:8", "1:2:3", "", "8:"]),
+        ("sigpending", ["0"], ["1K"]),
+        ("memlock", ["0", "8M", "1.5G:2G", "1024K:1M", "7B"], ["8m", "1KB", "1min", "1.5", "2M:1024K"]),
+        ("cpu", ["90", "1min", "1min 30s", "1min30s", "0.5", "90s:2min"], ["8M", "1 fortnight", "2min:90", "-1"]),
+        ("rttime", ["500", "10ms", "500:1ms"], ["10K", "2ms:1000"]),
+        ("nice", ["-5", "+5", "40", "-20", "+5:-5"], ["41", "+20", "-21", "5K", "-5:+5"]),
+    ],
+)  # fmt: skip
+def test_each_limit_is_one_that_systemd_can_read(name: str, good: list[str], bad: list[str], tmp_path: Path) -> None:
+    for value in good:
+        made = settings.shipped(image(tmp_path, f'[nspawn.exec]\nlimits = {{{name} = "{value}"}}'))
+        assert f"Limit{name.upper()}={value}" in rows(made.nspawn)
+    for value in bad:
+        with pytest.raises(InputError) as caught:
+            image(tmp_path, f'[nspawn.exec]\nlimits = {{{name} = "{value}"}}')
+        assert f"nspawn.exec.limits: expected for {name} " in str(caught.value), value
 
 
 def test_the_machine_that_is_verified_runs_with_what_ships(tmp_path: Path) -> None:

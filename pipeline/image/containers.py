@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from pipeline.bootstrap.values import Text, matching, refuse
+from pipeline.image.limits import LIMITS, limits
 
 CAPABILITIES = tuple(
     f"CAP_{name}"
@@ -70,11 +71,10 @@ SYSTEM_CALLS = tuple(
 """Groups of system calls, as `systemd-analyze syscall-filter` of systemd 257 lists them. One that a host has not is
 left out there with a warning, or with none after a ~."""
 
-LIMITS = (
-    "cpu", "fsize", "data", "stack", "core", "rss", "as", "nproc", "memlock", "locks", "sigpending", "msgqueue",
-    "nice", "rtprio", "rttime",
-)  # fmt: skip
-"""getrlimit(2), without the number of open files, which is `boot.nofile`."""
+
+_PART = r"[^\r\n:\0]*"
+_END = r"(?<![\s\\])"
+"""systemd takes space from the end of a line, and goes on to the next one from one that ends in a backslash."""
 
 
 def _near(value: str, names: Iterable[str], otherwise: str) -> str:
@@ -116,7 +116,7 @@ def _bind(value: str) -> str:
     good = (source == "" or source.lstrip("+").startswith("/")) and len(parts) <= 3 and value
     good = good and (not rest or rest[0].startswith("/")) and (source != "" or bool(rest))
     good = good and (len(parts) < 3 or set(parts[2].split(",")) <= options)
-    if not good or "\n" in value:
+    if not good or not re.fullmatch(rf"[^\r\n\0]*{_END}", value):
         raise refuse('a path as "/srv/www", "/srv/www:/var/www" or "/srv/www:/var/www:idmap"', value)
     return value
 
@@ -126,15 +126,8 @@ def _overlay(value: str) -> str:
     paths_good = all(
         part.lstrip("+").startswith("/") or (part == "" and n == len(parts) - 2) for n, part in enumerate(parts)
     )
-    if len(parts) < 3 or not paths_good or "\n" in value:
+    if len(parts) < 3 or not paths_good or not re.fullmatch(rf"[^\r\n\0]*{_END}", value):
         raise refuse('an overlay as "+/var:/srv/upper:/var" or "+/var::/var"', value)
-    return value
-
-
-def _limit(value: str) -> str:
-    one = r"(infinity|\d+[KMGT]?)"
-    if not re.fullmatch(rf"{one}(:{one})?", value):
-        raise refuse('a limit such as "512", "8M", "infinity" or "512:1024"', value)
     return value
 
 
@@ -147,15 +140,18 @@ def _port(value: str) -> str:
 
 Capability = Annotated[Text, _one_of((*CAPABILITIES, "all"), "a capability")]
 LimitName = Annotated[Text, _one_of(LIMITS, "a limit")]
-Limit = Annotated[Text, AfterValidator(_limit)]
+Limits = Annotated[dict[LimitName, Text], AfterValidator(limits)]
 Signal = Annotated[Text, AfterValidator(_signal)]
 Variable = Annotated[Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
 SystemCall = Annotated[Text, AfterValidator(_system_call)]
-InsidePath = Annotated[Text, matching(r"/[^\n:\0]*", 'an absolute path such as "/srv/web"')]
+InsidePath = Annotated[Text, matching(rf"/{_PART}{_END}", 'an absolute path such as "/srv/web"')]
+PivotRoot = Annotated[
+    Text, matching(rf"/{_PART}(:/{_PART})?{_END}", 'a directory as "/deploy", or "/deploy:/old" with the old root\'s')
+]  # fmt: skip
 Bind = Annotated[Text, AfterValidator(_bind)]
 Overlay = Annotated[Text, AfterValidator(_overlay)]
 TemporaryFileSystem = Annotated[
-    Text, matching(r"/[^\n:\0]*(:[^\n:\0]+)?", 'a path with options of tmpfs, such as "/tmp:size=64M"')
+    Text, matching(rf"/{_PART}(:[^\r\n:\0]+)?{_END}", 'a path with options of tmpfs, such as "/tmp:size=64M"')
 ]  # fmt: skip
 _INTERFACE = r"(?!\d+\Z)[A-Za-z0-9_.-]{1,15}"
 InterfaceName = Annotated[Text, matching(_INTERFACE, 'the name of an interface, at most 15 letters, such as "br0"')]

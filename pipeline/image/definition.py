@@ -16,6 +16,7 @@ from pipeline.bootstrap.method import STRICT, Settings
 from pipeline.bootstrap.values import Count, Packages, Text, unique
 from pipeline.image.checks import Checks
 from pipeline.image.nspawn import Nspawn
+from pipeline.image.private_users import PrivateUsers, impossible
 from pipeline.image.secrets import Secret, SecretName, Use
 from pipeline.image.service import Service
 from pipeline.image.values import (
@@ -122,7 +123,8 @@ class Boot:
     ] = None  # fmt: skip
     nofile: Annotated[Count | None, Field(description="Most open files of a process. Default: systemd's.")] = None
     private_users: Annotated[
-        bool, Field(strict=True, description="Whether the machine has a range of user ids of its own.")
+        PrivateUsers, Field(description="The machine's user ids: true, a range of its own that the host picks; a range "
+        'as "524288:65536"; "identity", a user namespace with the host\'s ids up to 65535; false, those of the host.')
     ] = True  # fmt: skip
     allow_failed: Annotated[Units, Field(description="Units that may fail at boot.")] = ()
     room: Annotated[
@@ -235,11 +237,8 @@ class Definition:
         if self.checks.updates and self.bootstrap.method == "gentoo":
             message = "`checks.updates` asks apt; a build of Gentoo says by itself that nothing is left to update"
             raise PydanticCustomError("goldspawn", message)
-        if self.boot.private_users and self.nspawn.exec.oom_score_adjust is not None:
-            message = (
-                "`nspawn.exec.oom_score_adjust` needs `boot.private_users = false`: systemd-nspawn cannot set it else"
-            )
-            raise PydanticCustomError("goldspawn", message)
+        if problem := impossible(self.boot.private_users, self.nspawn):
+            raise PydanticCustomError("goldspawn", "{problem}", {"problem": problem})
         return self
 
 

@@ -21,9 +21,9 @@ from pipeline.image.containers import (
     InsidePath,
     InterfaceName,
     InterfacePair,
-    Limit,
-    LimitName,
+    Limits,
     Overlay,
+    PivotRoot,
     Port,
     Signal,
     SystemCall,
@@ -74,7 +74,7 @@ class Exec:
         Literal["x86", "x86-64", "arm", "arm64"] | None, Field(description="Architecture that uname(2) tells.")
     ] = None  # fmt: skip
     pivot_root: Annotated[
-        InsidePath | None, Field(description="Directory inside that becomes the root.")
+        PivotRoot | None, Field(description="Directory inside that becomes the root; new:old also has the old one.")
     ] = None  # fmt: skip
     system_call_filter: Annotated[
         tuple[SystemCall, ...],
@@ -86,11 +86,13 @@ class Exec:
         ),
     ] = ()
     limits: Annotated[
-        dict[LimitName, Limit],
+        Limits,
         Directive("Limit", keyed=True),
         Field(
-            description="Resource limits (setrlimit(2)), one value, or soft:hard. For open files see `boot.nofile`.",
-            examples=[{"core": "0", "nproc": "512:1024"}],
+            description="Resource limits (setrlimit(2)), one value, or soft:hard: as, core, data, fsize, memlock, "
+            "msgqueue, rss and stack in bytes, cpu and rttime as times, locks, nice, nproc, rtprio and sigpending as "
+            "numbers. For open files see `boot.nofile`.",
+            examples=[{"core": "0", "nproc": "512:1024", "cpu": "1h"}],
         ),
     ] = Field(default_factory=dict)
     oom_score_adjust: Annotated[

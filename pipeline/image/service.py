@@ -6,27 +6,59 @@ processes and processor time stand in `[boot]`, and nowhere else.
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bootstrap.method import STRICT
-from pipeline.bootstrap.values import Text, matching, unique
+from pipeline.bootstrap.values import Text, matching, refuse, unique
 from pipeline.image.directives import Directive
 from pipeline.image.values import Size
 
 Weight = Annotated[int, Field(strict=True, ge=1, le=10000)]
 Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-Address = Annotated[
-    Text,
-    matching(r"[0-9a-fA-F.:]+(/\d+)?|any|localhost|link-local|multicast", 'addresses such as "10.0.0.0/8" or "any"'),
-]
+
+
+def _address(value: str) -> str:
+    try:
+        if value not in ("any", "localhost", "link-local", "multicast"):
+            address, _, prefix = value.partition("/")
+            ip_network(f"{ip_address(address)}/{int(prefix)}" if prefix else address, strict=False)
+    except ValueError:
+        raise refuse('addresses such as "10.0.0.0/8" or "any"', value) from None
+    return value
+
+
+def processors(value: str) -> frozenset[int]:
+    """The numbers that a list of processors such as "0-3 5" names. Raises `ValueError` for one that is none."""
+    found: set[int] = set()
+    for part in re.split(r"[ ,]+", value):
+        if not re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})?", part):
+            raise ValueError(part)
+        first, _, last = part.partition("-")
+        found.update(several := range(int(first), int(last or first) + 1))
+        if not several:
+            raise ValueError(part)
+    return frozenset(found)
+
+
+def _processors(value: str) -> str:
+    try:
+        processors(value)
+    except ValueError:
+        raise refuse('processors such as "0-3" or "0 2"', value) from None
+    return value
+
+
+Address = Annotated[Text, AfterValidator(_address)]
 Device = Annotated[
     Text,
     matching(r"(/dev/[^\s]+|(char|block)-[^\s]+)( r?w?m?)?", 'a device such as "/dev/fuse rwm"'),
 ]
-Processors = Annotated[Text, matching(r"\d+(-\d+)?([ ,]\d+(-\d+)?)*", 'processors such as "0-3" or "0 2"')]
+Processors = Annotated[Text, AfterValidator(_processors)]
 Slice = Annotated[Text, matching(r"[A-Za-z0-9:_.\\-]+\.slice", 'the name of a slice, such as "web.slice"')]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.image import Boot, Image
 from pipeline.image.directives import lines
+from pipeline.image.private_users import own_range
 from pipeline.network import Segment
 
 Lines = tuple[tuple[str, str], ...]
@@ -79,16 +80,16 @@ class Settings:
 def shipped(image: Image) -> Settings:
     """The settings of an image, as they ship."""
     boot, given = image.boot, image.nspawn
-    first = [("Boot", "yes"), ("PrivateUsers", "pick" if boot.private_users else "no")]
+    users, mapped = boot.private_users, own_range(boot.private_users)
+    first = [("Boot", "yes"), ("PrivateUsers", users if isinstance(users, str) else "pick" if users else "no")]
     if boot.nofile is not None:
         first.append(("LimitNOFILE", str(boot.nofile)))
     files = list(lines(given.files))
-    if boot.private_users and given.files.private_users_ownership is None:
+    if mapped and given.files.private_users_ownership is None:
         files.insert(0, ("PrivateUsersOwnership", "auto"))
     for path, writable in image.bootstrap.shared.items():
         # With users of its own a machine would see these files as nobody's, but for a mount that maps them.
-        mapped = f":{path}:idmap" if boot.private_users else ""
-        files.append((f"Bind{'' if writable else 'ReadOnly'}", f"{path}{mapped}"))
+        files.append((f"Bind{'' if writable else 'ReadOnly'}", f"{path}:{path}:idmap" if mapped else f"{path}"))
     network = [row for row in lines(given.network) if row[0] not in ("Private", "VirtualEthernet")]
     own = [("Private", "yes" if given.network.private else "no")]
     if given.network.private:
