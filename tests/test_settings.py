@@ -9,6 +9,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.image import Image, load
 from pipeline.machine import settings
+from pipeline.machine.written import apart
 
 
 def image(folder: Path, text: str = "") -> Image:
@@ -188,17 +189,41 @@ def test_what_differs_on_the_segment_is_told(tmp_path: Path) -> None:
 
 def test_what_the_host_has_is_shown_and_never_written_to(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "file"
-    data.mkdir()
+    data.mkdir(mode=0o750)
     file.touch()
     binds = f'bind = ["{data}:/srv", "{file}", "/no/such"]\nbind_read_only = ["{data}:/ro"]'
     runs = settings.verified(image(tmp_path, f"[nspawn.files]\n{binds}"))
-    assert {f"Overlay={data}::/srv", f"BindReadOnly={file}", f"BindReadOnly={data}:/ro"} <= set(rows(runs.nspawn))
+    runs = apart(runs, "web-gs1", tmp_path, tmp_path / "room")
+    over = f"Overlay={data}:{tmp_path}/room/1:/srv"
+    assert {over, f"BindReadOnly={file}", f"BindReadOnly={data}:/ro"} <= set(rows(runs.nspawn))
+    assert f"Bind={data}:/srv" not in rows(runs.nspawn)
     assert "/no/such" not in runs.nspawn
     assert list(runs.unlike[1:]) == [
         f"Bind={data}:/srv: what is written there is thrown away",
         f"Bind={file}: read-only",
         "Bind=/no/such: there is no /no/such here",
     ]
+
+    assert (tmp_path / "room/1").stat().st_mode == data.stat().st_mode, "what may be written is told by the upper one"
+
+
+def test_an_overlay_shows_the_hosts_upper_directory_and_never_writes_to_it(tmp_path: Path) -> None:
+    runs = settings.verified(image(tmp_path, f'[nspawn.files]\noverlay = ["+/usr:{tmp_path}:/srv"]'))
+    assert runs.unlike[1:] == (f"Overlay=+/usr:{tmp_path}:/srv: what is written there is thrown away",)
+    runs = apart(runs, "web-gs1", tmp_path, tmp_path / "room")
+    assert f"Overlay=+/usr:{tmp_path}:{tmp_path}/room/1:/srv" in rows(runs.nspawn)
+
+
+def test_what_a_test_place_has_not_is_left_out_and_told(tmp_path: Path) -> None:
+    text = '[nspawn.exec]\nlink_journal = "host"\nsuppress_sync = false\n[nspawn.network]\nport = ["tcp:80"]\n'
+    runs = settings.verified(image(tmp_path, text + '[service]\nallowed_cpus = "0 8000-8191"\noom_policy = "kill"'))
+    assert {"LinkJournal=no", "SuppressSync=no"} <= set(rows(runs.nspawn))
+    assert runs.service == (("OOMPolicy", "kill"),)
+    assert settings.differences(image(tmp_path, (tmp_path / "web/image.toml").read_text())) == (
+        "LinkJournal=host: its journal is thrown away with it",
+        "Port=tcp:80: left out, the ports of this host are its own",
+        "AllowedCPUs=0 8000-8191: this place has not these processors",
+    )
 
 
 def test_a_machine_that_takes_a_link_of_the_host_waits_for_it_to_come_back(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ docs/network.md says which test proves which key.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,9 +35,8 @@ environment = { SITE = "two words" }
 capability = ["CAP_BPF"]
 drop_capability = ["CAP_MKNOD"]
 no_new_privileges = true
-kill_signal = "SIGRTMIN+4"
-personality = "x86-64"
-system_call_filter = ["~mincore"]
+personality = "x86"
+system_call_filter = ["~mincore", "@keyring"]
 limits = { core = "0", msgqueue = "4096:8192" }
 cpu_affinity = [0]
 resolv_conf = "copy-host"
@@ -43,7 +44,7 @@ timezone = "copy"
 suppress_sync = true
 
 [nspawn.files]
-bind = ["/usr/share/zoneinfo:/srv/bound"]
+bind = ["/usr/share/zoneinfo:/srv/bound", "/run/goldspawn-host:/srv/mapped:idmap"]
 bind_read_only = ["/usr/share/zoneinfo:/srv/read"]
 temporary_file_system = ["/mnt:size=1M"]
 inaccessible = ["/media"]
@@ -63,8 +64,46 @@ device_allow = ["/dev/fuse rwm"]
 """
 )
 
-HOLD = r'''
+HOSTS = Path("/run/goldspawn-host")
+"""A directory of the host's, on a file system on which user ids can be mapped."""
+
+SEEN = r'''
+import json
 import subprocess
+
+
+def inside(machine, *argv):
+    """What a command of the host's prints in the machine's network."""
+    leader = subprocess.run(["machinectl", "show", machine.backend.name, "--property=Leader", "--value"],
+                            capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(["nsenter", f"--target={leader}", "--net", *argv],
+                          capture_output=True, text=True, check=True).stdout
+
+
+def kinds(machine):
+    """The machine's links, each with its kind."""
+    links = json.loads(inside(machine, "ip", "-json", "-details", "link"))
+    return {link["ifname"]: link.get("linkinfo", {}).get("info_kind") for link in links}
+
+
+def carries(machine, network, link, net):
+    """Asserts that a neighbour on the segment reaches the machine by this link."""
+    inside(machine, "ip", "address", "add", f"{net}.20/24", "dev", link)
+    inside(machine, "ip", "link", "set", link, "up")
+    network.peer(f"{net}.9/24").run_expect([0], f"ping -c 1 -W 20 {net}.20")
+
+
+def started(machine):
+    """When the host's unit was started, and when all in the machine was, in microseconds of the same clock."""
+    unit = f"goldspawn-machine-{machine.backend.name}.service"
+    argv = ["systemctl", "show", "--value", "--property=ActiveEnterTimestampMonotonic", unit]
+    enter = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return int(enter), int(machine.check_output("systemctl show --value --property=FinishTimestampMonotonic"))
+'''
+
+HOLD = (
+    SEEN
+    + r'''
 from pathlib import Path
 
 import pytest
@@ -114,7 +153,7 @@ def test_no_new_privileges(machine):
 
 
 def test_personality_and_system_calls(machine):
-    assert machine.check_output("uname -m") == "x86_64"
+    assert machine.check_output("uname -m") == "i686"
     # 27 is mincore(2) of x86-64; 1 is EPERM, else it would be ENOMEM for an address like this.
     assert machine.check_output("perl -e 'syscall(27, 4096, 4096, 0); print $!+0'") == "1"
 
@@ -157,6 +196,15 @@ def test_a_writable_bind_is_seen_and_what_is_written_is_lost(machine):
     assert not Path("/usr/share/zoneinfo/written").exists()
 
 
+def test_a_mapped_bind_can_be_written_and_what_is_written_is_lost(machine):
+    assert machine.check_output("stat --format=%u /srv/mapped /srv/mapped/file").split() == ["0", "0"]
+    machine.check_output("touch /srv/mapped/new && echo more >> /srv/mapped/file && rm /srv/mapped/gone")
+    assert machine.check_output("cat /srv/mapped/file").split() == ["host", "more"]
+    host = Path("/run/goldspawn-host")
+    assert sorted(path.name for path in host.iterdir()) == ["file", "gone"]
+    assert (host / "file").read_text() == "host\n"
+
+
 def test_a_read_only_bind(machine):
     assert machine.run("test -e /srv/read/Europe").rc == 0
     assert "Read-only file system" in machine.run("touch /srv/read/written").stderr
@@ -175,8 +223,15 @@ def test_overlay(machine):
     assert "overlay /opt overlay" in machine.check_output("cat /proc/mounts")
 
 
-def test_links(machine):
-    assert set(machine.check_output("ls /sys/class/net").split()) == {"lo", "host0", "mv-eth7", "more"}
+def test_links(machine, network):
+    assert kinds(machine) == {"lo": None, "host0": "veth", "mv-eth7": "macvlan", "more": "veth"}
+    carries(machine, network, "mv-eth7", "192.168.71")
+    carries(machine, network, "more", "192.168.72")
+
+
+def test_it_counts_as_started_when_all_in_it_is(machine):
+    unit, inside = started(machine)
+    assert unit > inside - 500_000
 
 
 def test_at_last_the_bridge_vanishes(machine, peer, network):
@@ -186,6 +241,7 @@ def test_at_last_the_bridge_vanishes(machine, peer, network):
     assert peer.run("ping -c 1 -W 2 198.18.0.1").rc != 0
     assert machine.run("true").rc == 0
 '''
+)
 
 
 def slow(image: str) -> list[str]:
@@ -193,7 +249,19 @@ def slow(image: str) -> list[str]:
     return [f"--deselect={image}/image.toml::machinectl_{one}" for one in ("shell", "login", "status", "show")]
 
 
-def test_settings_hold_in_the_running_machine(bootstrapped: Place, sessions: Sessions) -> None:
+@pytest.fixture
+def hosts() -> Iterator[None]:
+    """`HOSTS` with what a machine may see of it."""
+    HOSTS.mkdir()
+    (HOSTS / "file").write_text("host\n")
+    (HOSTS / "gone").touch()
+    try:
+        yield
+    finally:
+        shutil.rmtree(HOSTS)
+
+
+def test_settings_hold_in_the_running_machine(bootstrapped: Place, hosts: None, sessions: Sessions) -> None:
     """Also after a reboot, which comes before the machine's own tests."""
     sessions.image("settings", SETTINGS, tests=HOLD)
     ended = sessions.run("--image=settings", *slow("settings"))
@@ -205,6 +273,7 @@ def test_settings_hold_in_the_running_machine(bootstrapped: Place, sessions: Ses
         r"^\$ ip link add (gs\w+) type bridge", (sessions.artifacts / "logs/settings.log").read_text(), re.M
     )
     assert made is not None and there(made[1]) == set()
+    assert list(Path("/var/tmp/goldspawn-written").glob("settings-gs*")) == []
 
 
 WITHOUT_USERS = (
@@ -223,6 +292,7 @@ oom_score_adjust = 321
 [nspawn.files]
 read_only = true
 temporary_file_system = ["/var/lib/systemd:mode=755", "/var/log"]
+overlay = ["+/opt::/opt"]
 overlay_read_only = ["/usr/share/zoneinfo:/usr/share/misc:/mnt"]
 
 [nspawn.network]
@@ -232,7 +302,9 @@ port = ["tcp:8080:80"]
 """
 )
 
-ASKS_WITHOUT_USERS = r"""
+ASKS_WITHOUT_USERS = (
+    SEEN
+    + r"""
 def test_how_soon_it_is_killed(machine):
     assert machine.check_output("cat /proc/1/oom_score_adj") == "321"
 
@@ -251,9 +323,21 @@ def test_an_overlay_that_is_read_only(machine):
     assert "Read-only file system" in machine.run("touch /mnt/written").stderr
 
 
-def test_links(machine):
-    assert set(machine.check_output("ls /sys/class/net").split()) == {"lo", "iv-eth8", "eth9"}
+def test_what_is_written_to_an_overlay_is_seen(machine):
+    assert machine.check_output("touch /opt/new && ls /opt") == "new"
+
+
+def test_links(machine, network):
+    assert kinds(machine) == {"lo": None, "iv-eth8": "ipvlan", "eth9": "veth"}
+    carries(machine, network, "iv-eth8", "192.168.81")
+    carries(machine, network, "eth9", "192.168.82")
+
+
+def test_it_counts_as_started_before_all_in_it_is(machine):
+    unit, inside = started(machine)
+    assert unit < inside - 500_000
 """
+)
 
 FORGETFUL = (
     SMALL
@@ -334,7 +418,7 @@ def test_settings_of_a_machine_without_users_of_its_own(bootstrapped: Place, ses
     sessions.image("shared", WITHOUT_USERS, tests=ASKS_WITHOUT_USERS)
     ended = sessions.run("--image=shared", *slow("shared"))
     assert ended.status == 0, ended.output
-    assert "Port=tcp:8080:80: on the build's own segment" in ended.output
+    assert "Port=tcp:8080:80: left out, the ports of this host are its own" in ended.output
 
 
 def test_settings_of_a_machine_that_forgets(bootstrapped: Place, guest_user: str, sessions: Sessions) -> None:

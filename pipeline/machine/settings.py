@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.image import Boot, Image
 from pipeline.image.directives import lines
 from pipeline.image.private_users import own_range
+from pipeline.image.service import processors
 from pipeline.network import Segment
 
 Lines = tuple[tuple[str, str], ...]
@@ -27,7 +28,8 @@ _COMMAND = (
 )
 """What systemd-nspawn@.service runs (systemd 252 to 257)."""
 
-_PARTS = re.compile(r"(?<!\\):")
+PARTS = re.compile(r"(?<!\\):")
+"""What parts the paths of a bind or an overlay."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,15 @@ class Settings:
     """The sections of a .nspawn file, the unit's directives, and the credentials that it passes on.
 
     Of each of these, by its name, the file's name in a host's /etc/credstore (systemd.exec(5), LoadCredential=).
-    `unlike` says what is not as it ships, and why.
+    `unlike` says what is not as it ships, and why. `written` are those of [Files] by which the machine may write to
+    directories of the host.
     """
 
     sections: Mapping[str, Lines] = field(default_factory=dict)
     service: Lines = ()
     credentials: Mapping[str, str] = field(default_factory=dict)
     unlike: tuple[str, ...] = ()
+    written: Lines = ()
 
     @property
     def nspawn(self) -> str:
@@ -123,22 +127,33 @@ def _verified(image: Image, bridge: str | None = None, port: Callable[[], str] =
     """`port` makes a link of the host that leads to the bridge, and returns its name."""
     ships = shipped(image)
     unlike: list[str] = []
+    written: list[tuple[str, str]] = []
     sections = {
         "Exec": tuple(_exec(ships.sections["Exec"], unlike)),
         "Network": tuple(_network(ships.sections["Network"], bridge, port, unlike)),
-        "Files": tuple(_files(ships.sections["Files"], unlike)),
+        "Files": tuple(_files(ships.sections["Files"], unlike, written)),
     }
-    return replace(ships, sections=sections, service=tuple(_service(ships.service, unlike)), unlike=tuple(unlike))
+    if image.boot.private_users is True and any(mapping(value) for _, value in written):
+        unlike.append("PrivateUsers=pick: a range that the run picks, which owns what is written")
+    service = tuple(_service(ships.service, unlike))
+    return replace(ships, sections=sections, service=service, unlike=tuple(unlike), written=tuple(written))
 
 
 def _exec(rows: Lines, unlike: list[str]) -> Iterator[tuple[str, str]]:
     for key, value in rows:
         if key == "CPUAffinity" and not set(map(int, value.split())) <= os.sched_getaffinity(0):
-            unlike.append(f"{key}={value}: this place has not these processors")
-        elif key not in ("LinkJournal", "SuppressSync"):
+            unlike.append(f"{key}={value}: {_NO_PROCESSORS}")
+        elif key == "LinkJournal" and value != "no":
+            unlike.append(f"{key}={value}: its journal is thrown away with it")
+        elif key != "LinkJournal":
             yield key, value
-    yield from (("LinkJournal", "no"), ("SuppressSync", "yes"))  # it is thrown away, and so is its journal
+    # Of what is thrown away the host keeps no journal, and nothing has to be on the disk.
+    yield "LinkJournal", "no"
+    if "SuppressSync" not in dict(rows):
+        yield "SuppressSync", "yes"
 
+
+_NO_PROCESSORS = "this place has not these processors"
 
 _HOSTS_LINKS = {"MACVLAN": "mv-", "IPVLAN": "iv-", "Interface": "", "VirtualEthernetExtra": ""}
 """Directives that name links of the host, and how the machine's link begins that comes of one."""
@@ -155,6 +170,9 @@ def _network(rows: Lines, bridge: str | None, port: Callable[[], str], unlike: l
     if given["VirtualEthernet"] == "yes":
         yield from (("VirtualEthernet", "yes"), ("Bridge", bridge))
     for key, value in rows:
+        if key == "Port":
+            unlike.append(f"{key}={value}: left out, the ports of this host are its own")
+            continue
         if key in _HOSTS_LINKS:
             link, _, name = value.partition(":")
             yield (
@@ -165,36 +183,44 @@ def _network(rows: Lines, bridge: str | None, port: Callable[[], str], unlike: l
             unlike.append(f"{key}={value}: on the build's own segment")
 
 
-def _files(rows: Lines, unlike: list[str]) -> Iterator[tuple[str, str]]:
+def _files(rows: Lines, unlike: list[str], written: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     for key, value in rows:
         if key in ("Bind", "BindReadOnly", "Overlay", "OverlayReadOnly"):
-            yield from _shared(key, value, unlike)
+            yield from _shared(key, value, unlike, written)
         elif key == "BindUser" and not _has_user(value):
             unlike.append(f"{key}={value}: there is no such user here")
         else:
             yield key, value
 
 
-def _shared(key: str, value: str, unlike: list[str]) -> Iterator[tuple[str, str]]:
+def _shared(key: str, value: str, unlike: list[str], written: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """What is shared with the host: left out where that has it not, and never written to."""
-    parts = _PARTS.split(value)
+    parts = PARTS.split(value)
     below = parts[:-1] if key.startswith("Overlay") else parts[:1]
-    outside = [part.replace("\\:", ":") for part in below if part and not part.startswith("+")]
+    outside = [plain(part) for part in below if part and not part.startswith("+")]
+    upper = plain(parts[0] if key == "Bind" else parts[-2] if key == "Overlay" else "")
     if missing := [path for path in outside if not Path(path).exists()]:
         unlike.append(f"{key}={value}: there is no {missing[0]} here")
-    elif key == "Bind" and outside:
-        where = parts[1] if len(parts) > 1 else parts[0]
-        if Path(outside[0]).is_dir():
-            unlike.append(f"{key}={value}: what is written there is thrown away")
-            yield "Overlay", f"{parts[0]}::{where}"
-        else:
-            unlike.append(f"{key}={value}: read-only")
-            yield "BindReadOnly", value
-    elif key == "Overlay" and len(parts) > 2 and parts[-2] and not parts[-2].startswith("+"):
-        unlike.append(f"{key}={value}: what is written there is thrown away")
-        yield key, ":".join([*parts[:-2], "", parts[-1]])
-    else:
+    elif not upper or upper.startswith("+"):
         yield key, value
+    elif Path(upper).is_dir():
+        unlike.append(f"{key}={value}: what is written there is thrown away")
+        written.append((key, value))
+        yield key, value
+    else:
+        unlike.append(f"{key}={value}: read-only")
+        yield "BindReadOnly", value
+
+
+def plain(part: str) -> str:
+    """A path of a bind or an overlay without what escapes its colons."""
+    return part.replace("\\:", ":")
+
+
+def mapping(bind: str) -> str:
+    """By which of its options a bind maps user ids (idmap, rootidmap, owneridmap), "" if by none."""
+    options = PARTS.split(bind)[2:]
+    return next((one for one in ",".join(options).split(",") if one.endswith("idmap") and one != "noidmap"), "")
 
 
 def _has_user(name: str) -> bool:
@@ -207,10 +233,9 @@ def _has_user(name: str) -> bool:
 
 _OF_THE_HOST = {
     "Restart": "it is not started again by itself while it is verified",
-    "RestartSec": "",
-    "TimeoutStopSec": "",
+    "RestartSec": "it is not started again by itself while it is verified",
+    "TimeoutStopSec": "the run has a limit of its own",
     "Slice": "it is in machine.slice",
-    "OOMPolicy": "",
 }
 """Directives that a run sets itself, with what is told of that."""
 
@@ -218,7 +243,9 @@ _OF_THE_HOST = {
 def _service(rows: Lines, unlike: list[str]) -> Iterator[tuple[str, str]]:
     for key, value in rows:
         if key in _OF_THE_HOST:
-            unlike.append(f"{key}={value}: {_OF_THE_HOST[key] or 'the run has a rule of its own'}")
+            unlike.append(f"{key}={value}: {_OF_THE_HOST[key]}")
+        elif key == "AllowedCPUs" and not processors(value) <= os.sched_getaffinity(0):
+            unlike.append(f"{key}={value}: {_NO_PROCESSORS}")
         else:
             yield key, value
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pipeline.command import BuildLog, output, run
 from pipeline.errors import CheckFailed, CommandFailed, PlaceError
 from pipeline.image import Boot
 from pipeline.machine.settings import Settings
+from pipeline.machine.written import apart
 from pipeline.masking import masked
 from pipeline.network import Segment
 
@@ -28,6 +30,9 @@ MACHINE_UNIT = "goldspawn-machine-"
 LEASH_UNIT = "goldspawn-leash-"
 
 _SETTINGS = Path("/run/systemd/nspawn")
+
+_WRITTEN = Path("/var/tmp/goldspawn-written")
+"""Where a machine's writes to the host's directories are: on a disk, as those of systemd-nspawn's own overlays."""
 
 _DEVICES = (
     "/dev/net/tun rwm", "char-pts rw", "/dev/fuse rwm", "/dev/loop-control rw", "block-loop rw", "block-blkext rw",
@@ -108,9 +113,11 @@ class Machine:
             *(f"--load-credential={name}:{path}" for name, path in self.credentials.items()),
             f"--machine={self.name}", f"--directory={self.directory}",
         ]  # fmt: skip
-        self.log.line(f"settings: {self._file}\n{self.settings.nspawn}")
+        _clear_written(self.name)
+        text = apart(self.settings, self.name, self.directory, _WRITTEN / self.name).nspawn
+        self.log.line(f"settings: {self._file}\n{text}")
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(self.settings.nspawn)
+        self._file.write_text(text)
         try:
             run(argv, log=self.log, timeout=limit)
         except CommandFailed as error:
@@ -235,6 +242,8 @@ def stop_machines_of(prefix: str, log: BuildLog) -> None:
         _clear_export(left, log)
     for left in _SETTINGS.glob(f"{prefix}*.nspawn"):
         left.unlink()
+    for left in _WRITTEN.glob(f"{prefix}*"):
+        _clear_written(left.name)
 
 
 def _end(unit: str, machine: str, log: BuildLog, limit: float) -> None:
@@ -250,6 +259,12 @@ def _end(unit: str, machine: str, log: BuildLog, limit: float) -> None:
     output(["systemctl", "reset-failed", unit], check=False)
     _clear_export(_EXPORTS / machine, log)
     (_SETTINGS / f"{machine}.nspawn").unlink(missing_ok=True)
+    _clear_written(machine)
+
+
+def _clear_written(machine: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(_WRITTEN / machine)
 
 
 _EXPORTS = _SETTINGS / "unix-export"
