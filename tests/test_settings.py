@@ -113,6 +113,7 @@ def test_the_unit_has_a_drop_in(text: str, line: str, tmp_path: Path) -> None:
         ('[nspawn.files]\nvolatile = "overlay"', '`nspawn.files.volatile = "overlay"` needs `boot.private_users'),
         ('boot = {private_users = false}\n[nspawn.files]\nbind_user = ["joe"]', "`nspawn.files.bind_user` needs"),
         ('boot = {private_users = "identity"}\n[nspawn.files]\nbind_user = ["joe"]', "`nspawn.files.bind_user` needs"),
+        ('boot = {private_users = false}\n[nspawn.files]\nbind = ["/a:/b:idmap"]', "`idmap` of `nspawn.files.bind`"),
         ('[nspawn.files]\nprivate_users_ownership = "chown"\nread_only = true', "and `read_only` exclude each other"),
         ('[nspawn.files]\nprivate_users_ownership = "chown"\nvolatile = "state"', "and `volatile` exclude each other"),
         ('boot = {private_users = "600000"}\n[nspawn.files]\nprivate_users_ownership = "chown"', 'such as "589824"'),

@@ -77,6 +77,16 @@ _END = r"(?<![\s\\])"
 """systemd takes space from the end of a line, and goes on to the next one from one that ends in a backslash."""
 
 
+PARTS = re.compile(r"(?<!\\):")
+"""What parts the paths of a bind or an overlay."""
+
+
+def mapping(bind: str) -> str:
+    """By which of its options a bind maps user ids (idmap, rootidmap, owneridmap), "" if by none."""
+    options = PARTS.split(bind)[2:]
+    return next((one for one in ",".join(options).split(",") if one.endswith("idmap") and one != "noidmap"), "")
+
+
 def _near(value: str, names: Iterable[str], otherwise: str) -> str:
     from difflib import get_close_matches  # slow to import, and seldom needed
 
@@ -111,7 +121,7 @@ def _system_call(value: str) -> str:
 
 def _bind(value: str) -> str:
     options = {"rbind", "norbind", "idmap", "noidmap", "rootidmap", "owneridmap"}
-    parts = re.split(r"(?<!\\):", value)
+    parts = PARTS.split(value)
     source, *rest = parts
     good = (source == "" or source.lstrip("+").startswith("/")) and len(parts) <= 3 and value
     good = good and (not rest or rest[0].startswith("/")) and (source != "" or bool(rest))
@@ -122,7 +132,7 @@ def _bind(value: str) -> str:
 
 
 def _overlay(value: str) -> str:
-    parts = re.split(r"(?<!\\):", value)
+    parts = PARTS.split(value)
     paths_good = all(
         part.lstrip("+").startswith("/") or (part == "" and n == len(parts) - 2) for n, part in enumerate(parts)
     )

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, WithJsonSchema
 
 from pipeline.bootstrap.values import refuse
+from pipeline.image.containers import mapping
 from pipeline.image.nspawn import Nspawn
 
 IDENTITY = "identity"
@@ -59,6 +60,8 @@ def impossible(users: bool | str, nspawn: Nspawn) -> str | None:
         )
     if files.bind_user and not own_range(users):
         return "`nspawn.files.bind_user` needs `boot.private_users = true` or a range: it maps these users into that"
+    if users is False and any(mapping(one) == "idmap" for one in (*files.bind, *files.bind_read_only)):
+        return "`idmap` of `nspawn.files.bind` and `bind_read_only` needs `boot.private_users`: there is nothing to map"
     if files.private_users_ownership == "chown":
         if files.read_only or files.volatile != "no":
             key = "read_only" if files.read_only else "volatile"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.image import Boot, Image
+from pipeline.image.containers import PARTS, mapping
 from pipeline.image.directives import lines
 from pipeline.image.private_users import own_range
 from pipeline.image.service import processors
@@ -27,9 +27,6 @@ _COMMAND = (
     "--machine=%i"
 )
 """What systemd-nspawn@.service runs (systemd 252 to 257)."""
-
-PARTS = re.compile(r"(?<!\\):")
-"""What parts the paths of a bind or an overlay."""
 
 
 @dataclass(frozen=True)
@@ -215,12 +212,6 @@ def _shared(key: str, value: str, unlike: list[str], written: list[tuple[str, st
 def plain(part: str) -> str:
     """A path of a bind or an overlay without what escapes its colons."""
     return part.replace("\\:", ":")
-
-
-def mapping(bind: str) -> str:
-    """By which of its options a bind maps user ids (idmap, rootidmap, owneridmap), "" if by none."""
-    options = PARTS.split(bind)[2:]
-    return next((one for one in ",".join(options).split(",") if one.endswith("idmap") and one != "noidmap"), "")
 
 
 def _has_user(name: str) -> bool:

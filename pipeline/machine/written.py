@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.machine.settings import PARTS, Settings, mapping, plain
+from pipeline.image.containers import PARTS, mapping
+from pipeline.machine.settings import Settings, plain
 
 _FIRST, _RANGES, _COUNT = 0x80000, 0x6FF7, 0x10000
 """The ranges of 65536 user ids from which systemd-nspawn picks one (systemd-nspawn(1), --private-users=pick)."""
