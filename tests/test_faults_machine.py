@@ -120,7 +120,8 @@ def run(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Run:
     sessions.image("cut", SMALL + NETWORKED, tests=CUT)
     limit = "etc/systemd/system/systemd-networkd-wait-online.service.d/limit.conf"
     asks = "[Match]\nName=host0\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n"
-    root = {limit: DEAF[limit], "etc/systemd/network/10-host0.network": asks}
+    online = "etc/systemd/system/multi-user.target.d/online.conf"
+    root = {limit: DEAF[limit], online: DEAF[online], "etc/systemd/network/10-host0.network": asks}
     sessions.image("lost", SMALL + NETWORKED, tests=LOST, root=root)
     hungry = '[profile]\nenable = ["hungry.service"]\n[boot]\nmemory_max = "200M"\n[service]\nmemory_swap_max = "0"\n'
     sessions.image("hungry", SMALL + hungry, root={"etc/systemd/system/hungry.service": HUNGRY})

@@ -68,17 +68,20 @@ def test_files_that_are_there_are_left_alone(tmp_path: Path, capsys: pytest.Capt
 
 TESTS = """
 import json
+import subprocess
 
-def links(machine):
-    told = json.loads(machine.check_output("ip -json -details address"))
-    return {one["ifname"]: one for one in told}
+from pipeline.machine.unit import leader
+
+def ip(network, words):
+    argv = ["nsenter", f"--target={leader(network.name)}", "--net", "ip", "-json", *words.split()]
+    return json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
 
 def addresses(link):
     return [one["local"] for one in link["addr_info"] if one["scope"] == "global"]
 
-def test_the_bridge_is_a_switch_and_the_host_stands_on_it(machine, network, peer):
+def test_the_bridge_is_a_switch_and_the_host_stands_on_it(network, peer):
     address = network.address(4)
-    found = links(machine)
+    found = {one["ifname"]: one for one in ip(network, "-details address")}
     assert found["br0"]["linkinfo"]["info_kind"] == "bridge" and found["host0"]["master"] == "br0"
     assert found["br0"]["addr_info"] == [] and found["host0"]["addr_info"] == []
     assert found["main"]["linkinfo"]["info_kind"] == "macvlan" and found["main"]["link"] == "br0"
@@ -86,8 +89,8 @@ def test_the_bridge_is_a_switch_and_the_host_stands_on_it(machine, network, peer
     assert addresses(found["main"])[0] == address
     peer.run_expect([0], f"ping -c 1 -W 20 {address}")
 
-def test_it_has_its_route_and_its_name_server(machine):
-    (route,) = json.loads(machine.check_output("ip -json -4 route show default"))
+def test_it_has_its_route_and_its_name_server(machine, network):
+    (route,) = ip(network, "-4 route show default")
     assert (route["gateway"], route["dev"]) == ("198.18.0.1", "main")
     assert "DNS=198.18.0.1" in machine.check_output("cat /run/systemd/netif/links/*").splitlines()
 """

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -249,7 +250,7 @@ def kept(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     files = {"etc/systemd/system/show.service": SHOW, "etc/control": CONTROL}
     tests = f"def test_it_has_it(machine):\n    assert '{digest}' in machine.check_output('cat /run/digest')\n"
     sessions.image("keeper", KEEPER, tests=tests, root=files)
-    options = ("--image=keeper", "--rebuild=profile")
+    options = ("--image=keeper", "--rebuild=profile", f"--junitxml={sessions.artifacts}/junit.xml")
     with watching() as lines:
         env = {"DB_PASSWORD": canaries[1], "GOLDSPAWN_NO_REPORT": "no"}
         session = sessions.run(*options, env=env)
@@ -265,6 +266,21 @@ def holds(text: str, *where: str) -> list[str]:
 def test_who_needs_a_secret_has_it(kept: Kept) -> None:
     assert kept.session.status == 0, kept.session.output
     assert kept.session.outcome("test_it_has_it") == "PASSED"
+
+
+def test_ci_is_told_of_the_version_and_of_no_secret(kept: Kept) -> None:
+    made = manifest.load(kept.sessions.artifacts / "keeper")
+    cases = ElementTree.parse(kept.sessions.artifacts / "junit.xml").iter("testcase")
+    told = {case.attrib["name"]: {one.attrib["name"]: one.attrib["value"] for one in case.iter("property")}
+            for case in cases}  # fmt: skip
+    assert made.boot is not None
+    snapshot = told["snapshot"]
+    assert snapshot["goldspawn_note"].startswith(made.snapshot.name)
+    assert made.stream.file in snapshot["goldspawn_exported"]
+    assert snapshot["goldspawn_version"] == made.version
+    assert snapshot["goldspawn_boot_seconds"] == f"{made.boot.seconds:.1f}"
+    assert told["machinectl_list"] == {"goldspawn_image": "keeper"}
+    assert told["boot"]["goldspawn_note"].startswith("ready and healthy after ")
 
 
 def test_canaries_stand_in_nothing_that_is_kept_or_shown(kept: Kept, place: Place) -> None:
