@@ -28,16 +28,17 @@ def apart(settings: Settings, name: str, tree: Path, room: Path) -> Settings:
     """
     if not settings.written:
         return settings
-    executed = dict(settings.sections["Exec"])
-    if executed["PrivateUsers"] == "pick" and any(mapping(value) for _, value in settings.written):
+    users = dict(settings.sections["Exec"])["PrivateUsers"]
+    if users == "pick" and any(mapping(value) for _, value in settings.written):
         # Who owns the upper directory has to be known before the machine starts.
-        executed["PrivateUsers"] = str(_FIRST + zlib.crc32(name.encode()) % _RANGES * _COUNT)
-    users = executed["PrivateUsers"].partition(":")[0]
-    base = int(users) if users.isdigit() else 0
+        users = str(_FIRST + zlib.crc32(name.encode()) % _RANGES * _COUNT)
+    executed = tuple((key, users if key == "PrivateUsers" else value) for key, value in settings.sections["Exec"])
+    first = users.partition(":")[0]
+    base = int(first) if first.isdigit() else 0
     rows: list[tuple[str, str]] = []
     for number, row in enumerate(settings.sections["Files"]):
         rows += _apart(*row, base, tree, room / str(number)) if row in settings.written else [row]
-    return replace(settings, sections={**settings.sections, "Exec": tuple(executed.items()), "Files": tuple(rows)})
+    return replace(settings, sections={**settings.sections, "Exec": executed, "Files": tuple(rows)})
 
 
 def _apart(key: str, value: str, base: int, tree: Path, upper: Path) -> Iterator[tuple[str, str]]:
