@@ -92,7 +92,7 @@ def test_the_bridge_is_a_switch_and_the_host_stands_on_it(network, peer):
 def test_it_has_its_route_and_its_name_server(machine, network):
     (route,) = ip(network, "-4 route show default")
     assert (route["gateway"], route["dev"]) == ("198.18.0.1", "main")
-    assert "DNS=198.18.0.1" in machine.check_output("cat /run/systemd/netif/links/*").splitlines()
+    assert "\\nDNS=198.18.0.1" in machine.check_output("cat /run/systemd/netif/links/*")
 """
 
 
