@@ -24,7 +24,7 @@ from pipeline.portage.rebuild import Half
 MARKER = Path("var/lib/goldspawn/half-built.json")
 """In a root with incomplete packages: which, and since when. What ships has none."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,21 @@ class Memory:
         ]
         return self.folder / f"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]}.json"
 
-    def recall(self, place: Path) -> tuple[Break, ...]:
-        """The breaks that solved this once; none where nothing sensible is remembered."""
+    def recall(self, place: Path) -> tuple[tuple[Break, ...], frozenset[str]]:
+        """The breaks that solved this once, and the packages (category/name) that are built against what these leave
+        incomplete; none where nothing sensible is remembered.
+        """
         try:
             data = json.loads(place.read_text())
-            return breaks_from_json(data["breaks"]) if data["format"] == FORMAT else ()
+            if data["format"] == FORMAT:
+                return breaks_from_json(data["breaks"]), frozenset(map(str, data["spoilt"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return ()
+            pass
+        return (), frozenset()
 
-    def keep(self, place: Path, breaks: Sequence[Break]) -> None:
-        """Remembers breaks that worked."""
-        _write(place, {"format": FORMAT, "breaks": Plan(tuple(breaks)).as_json()})
+    def keep(self, place: Path, breaks: Sequence[Break], spoilt: Iterable[str]) -> None:
+        """Remembers breaks that worked, and what was built against what they left incomplete."""
+        _write(place, {"format": FORMAT, "breaks": Plan(tuple(breaks)).as_json(), "spoilt": sorted(spoilt)})
 
 
 @dataclass

@@ -90,20 +90,21 @@ class _Work:
                 self.say(f"removed what a killed emerge left: {name}")
         place = self.options.memory.place(self.emerge, self.sets) if self.options.memory is not None else None
         if self.options.memory is not None and place is not None:
-            self._recall(self.options.memory.recall(place))
+            self._recall(*self.options.memory.recall(place))
         self._merge_all(LACKING)
         if self.options.update:
             self._merge_all(CURRENT)
         self._assert()
         if self.options.memory is not None and place is not None and self.done and not self.remembered:
-            self.options.memory.keep(place, self.done)
+            self.options.memory.keep(place, self.done, self.spoilt)
         return Outcome(
             tuple(self.plans), tuple(self.done), tuple(self.failed), tuple(self.waves), self.resolutions,
             self.remembered, time.monotonic() - started,
         )  # fmt: skip
 
-    def _recall(self, breaks: Sequence[Break]) -> None:
+    def _recall(self, breaks: Sequence[Break], spoilt: Iterable[str]) -> None:
         """Makes breaks that solved the same once, without asking; lets go of them at the first that does not fit."""
+        self.spoilt |= set(spoilt)
         for step in breaks:
             self.say(f"as last time: {step}")
             if not self._make(step, Graph(())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -278,10 +279,15 @@ def test_the_same_tree_is_not_solved_twice(world: World, tmp_path: Path) -> None
     world.library("shape", may=["font"])
     memory = Options(memory=Memory(tmp_path / "memory", "commit 1"))
     first = resolve(world.emerge(), SYSTEM, memory)
+    apart = re.findall(r"--buildpkg-exclude=[^']*", (world.folder / "log").read_text())
     shutil.rmtree(world.target / "usr")
     shutil.rmtree(world.target / "var")
+    (world.folder / "log").unlink()
     second = resolve(world.emerge(), SYSTEM, memory)
     assert (len(first.failed), first.remembered) == (1, False)
+    # Nor does what was built against a half one become a binary package for others this time.
+    assert apart[-1:] == re.findall(r"--buildpkg-exclude=[^']*", (world.folder / "log").read_text())[-1:]
+    assert "dev-libs/font" in apart[-1]
     assert (second.failed, second.remembered, second.resolutions, second.plans) == ((), True, 1, ())
     assert second.breaks == first.breaks
     assert world.needed("shape") == {"font"}
@@ -294,7 +300,7 @@ def test_a_memory_that_is_wrong_does_no_harm(world: World, tmp_path: Path) -> No
     place = memory.place(world.emerge(), SYSTEM)
     place.parent.mkdir()
     place.write_text(
-        '{"format": 1, "breaks": [{"method": "nodeps", "root": "target", "packages": ["dev-libs/gone-1"],'
+        '{"format": 2, "spoilt": [], "breaks": [{"method": "nodeps", "root": "target", "packages": ["dev-libs/gone-1"],'
         ' "flags": [], "first": []}]}'
     )
     outcome = resolve(world.emerge(), SYSTEM, Options(memory=memory))
