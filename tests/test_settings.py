@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.image import Image, load
+from pipeline.image.containers import unmapped
 from pipeline.machine import settings
 from pipeline.machine.written import apart
 
@@ -114,6 +115,7 @@ def test_the_unit_has_a_drop_in(text: str, line: str, tmp_path: Path) -> None:
         ('boot = {private_users = false}\n[nspawn.files]\nbind_user = ["joe"]', "`nspawn.files.bind_user` needs"),
         ('boot = {private_users = "identity"}\n[nspawn.files]\nbind_user = ["joe"]', "`nspawn.files.bind_user` needs"),
         ('boot = {private_users = false}\n[nspawn.files]\nbind = ["/a:/b:idmap"]', "`idmap` of `nspawn.files.bind`"),
+        ('boot = {private_users = "identity"}\n[nspawn.files]\nbind_read_only = ["/a:/b:idmap"]', "there is nothing"),
         ('[nspawn.files]\nprivate_users_ownership = "chown"\nread_only = true', "and `read_only` exclude each other"),
         ('[nspawn.files]\nprivate_users_ownership = "chown"\nvolatile = "state"', "and `volatile` exclude each other"),
         ('boot = {private_users = "600000"}\n[nspawn.files]\nprivate_users_ownership = "chown"', 'such as "589824"'),
@@ -215,6 +217,13 @@ def test_an_overlay_shows_the_hosts_upper_directory_and_never_writes_to_it(tmp_p
     assert runs.unlike[1:] == (f"Overlay=+/usr:{tmp_path}:/srv: what is written there is thrown away",)
     runs = apart(runs, "web-gs1", tmp_path, tmp_path / "room")
     assert f"Overlay=+/usr:{tmp_path}:{tmp_path}/room/1:/srv" in rows(runs.nspawn)
+
+
+def test_a_bind_loses_its_map_and_nothing_else() -> None:
+    binds = ["/a", "/idmap:/b", "/a:/b:norbind", "/a:/b:idmap", "/a:/b:idmap,norbind", "/a:/b:norbind,rootidmap"]
+    assert [unmapped(one) for one in binds] == [
+        "/a", "/idmap:/b", "/a:/b:norbind", "/a:/b", "/a:/b:norbind", "/a:/b:norbind",
+    ]  # fmt: skip
 
 
 def test_what_a_test_place_has_not_is_left_out_and_told(tmp_path: Path) -> None:

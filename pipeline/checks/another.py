@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pipeline.checks.subject import Subject
 from pipeline.errors import CheckFailed
+from pipeline.image.containers import unmapped
 from pipeline.machine import machinectl
 from pipeline.machine.settings import Settings
 
@@ -46,11 +47,15 @@ def unclean(subject: Subject) -> None:
 def volatile(subject: Subject) -> None:
     """It boots, healthy, with a root that forgets what is written.
 
-    Without users of its own: systemd-nspawn 257 cannot give the files of such a root to others ("Failed to adjust
-    UID/GID shift of OS tree"). Nor with users of the host, which it gives to machines with users of their own only.
+    Without users of its own: to give the files of such a root to others, systemd-nspawn 257 copies them all into the
+    host's /tmp ("Failed to adjust UID/GID shift of OS tree" where there is no room). A bind is not mapped then, either;
+    and users of the host are given only to machines with users of their own.
     """
     settings = changed(subject.machine.settings, "Exec", {"PrivateUsers": "no"})
     settings = changed(settings, "Files", {"PrivateUsersOwnership": "off", "Volatile": "overlay", "BindUser": None})
+    files = [(key, unmapped(value) if key.startswith("Bind") else value) for key, value in settings.sections["Files"]]
+    written = tuple((key, unmapped(value) if key == "Bind" else value) for key, value in settings.written)
+    settings = replace(settings, sections={**settings.sections, "Files": tuple(files)}, written=written)
     _boots(subject, settings, "with a root that forgets", "checks.volatile")
 
 

@@ -87,6 +87,13 @@ def mapping(bind: str) -> str:
     return next((one for one in ",".join(options).split(",") if one.endswith("idmap") and one != "noidmap"), "")
 
 
+def unmapped(bind: str) -> str:
+    """The same bind, with the user ids as they are."""
+    source, *rest = PARTS.split(bind)
+    kept = [one for one in ",".join(rest[1:]).split(",") if one and one != mapping(bind)]
+    return ":".join([source, *rest[:1], *([",".join(kept)] if kept else [])])
+
+
 def _near(value: str, names: Iterable[str], otherwise: str) -> str:
     from difflib import get_close_matches  # slow to import, and seldom needed
 

@@ -1,6 +1,7 @@
 """The user ids of a machine (`boot.private_users`), and what systemd-nspawn takes only with or only without its own.
 
-It would tell when the machine starts, and not start it: each was tried with systemd 257.
+It would tell when the machine starts, and not start it: each was tried with systemd 257. It starts one whose root is
+an overlay, but to map that it copies the whole tree into the host's /tmp, and fails where that is too small.
 """
 
 from __future__ import annotations
@@ -56,12 +57,15 @@ def impossible(users: bool | str, nspawn: Nspawn) -> str | None:
     if files.volatile == "overlay" and own_range(users):
         return (
             '`nspawn.files.volatile = "overlay"` needs `boot.private_users = false` or "identity": '
-            "systemd-nspawn cannot map such a root"
+            "to map such a root, systemd-nspawn copies the whole tree into the host's /tmp"
         )
     if files.bind_user and not own_range(users):
         return "`nspawn.files.bind_user` needs `boot.private_users = true` or a range: it maps these users into that"
-    if users is False and any(mapping(one) == "idmap" for one in (*files.bind, *files.bind_read_only)):
-        return "`idmap` of `nspawn.files.bind` and `bind_read_only` needs `boot.private_users`: there is nothing to map"
+    if not own_range(users) and any(mapping(one) == "idmap" for one in (*files.bind, *files.bind_read_only)):
+        return (
+            "`idmap` of `nspawn.files.bind` and `bind_read_only` needs `boot.private_users = true` or a range: "
+            "there is nothing else to map to"
+        )
     if files.private_users_ownership == "chown":
         if files.read_only or files.volatile != "no":
             key = "read_only" if files.read_only else "volatile"
