@@ -28,12 +28,14 @@ from pipeline.appliance import missing_tools, recipe
 from pipeline.appliance.store import Store
 from pipeline.build import Wishes, open_build
 from pipeline.channel import INSIDE
+from pipeline.command import SILENT
 from pipeline.image import load
 from pipeline.place import Place
 from pipeline.reuse.plan import Policy
 from pipeline.tarball import fetch, unpack
 from pipeline.user_cache import default_cache, exchange
 from pipeline.workspace import open_workspace
+from pipeline.zfs import Zfs
 from tests.warm import Child, Warm
 
 REPOSITORY = Path(__file__).parent.parent
@@ -242,6 +244,20 @@ def small_tar(bootstrapped: Place) -> Path:
         with open_build(small, bootstrapped, Wishes(folder / "artifacts", exchange())) as build:
             tars = exchange() / "tars"
             return fetch(small, folder=tars, max_age=40000.0, log=build.log, slowness=bootstrapped.slowness)
+
+
+@pytest.fixture(scope="module")
+def small_tree(bootstrapped: Place, small_tar: Path) -> Iterator[Path]:
+    """The root file system of `SMALL`'s bootstrap on ZFS, mounted; gone after the module's tests."""
+    zfs, dataset = Zfs(), f"{bootstrapped.layout.boots}/small-tree"
+    zfs.destroy(dataset)
+    zfs.create(dataset)
+    try:
+        with zfs.mounted(dataset, bootstrapped.mountpoint(dataset)) as where:
+            unpack(small_tar, where, log=SILENT, timeout=bootstrapped.limit(300))
+            yield where
+    finally:
+        zfs.destroy(dataset)
 
 
 def forget(place: Place, *names: str) -> None:

@@ -1,8 +1,14 @@
 """`[nspawn]` of image.toml: systemd.nspawn(5), section by section, each key as the directive that it becomes.
 
-What would take the machine's identity or another user than root's for granted is left out: `Hostname=` and
-`MachineID=` are the profile's and the first boot's, `User=`, `WorkingDirectory=` and `AmbientCapability=` are for
-containers that do not boot. What `[boot]` says (private users, open files) stands there alone.
+What `[boot]` says (private users, open files) stands there alone. Left out, with what was seen of systemd 257:
+
+- `Hostname=`: /etc/hostname, which the profile writes, goes before it.
+- `MachineID=`: each machine makes one of its own at its first boot; one that ships would be the same on all hosts.
+- `WorkingDirectory=`: that of PID 1, which hands it to nothing; units have theirs.
+- `AmbientCapability=`: systemd-nspawn refuses it for what boots.
+- `ProcessTwo=`, `Boot=no`, `User=`: these machines boot, and their PID 1 is root's.
+- `Ephemeral=`: without btrfs it copies the whole tree at each start; `volatile` forgets as well.
+- `PrivateUsersChown=`: the old name of `PrivateUsersOwnership=chown`.
 """
 
 from __future__ import annotations
