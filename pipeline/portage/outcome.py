@@ -49,9 +49,8 @@ class Outcome:
         if not self.breaks:
             return f"no cycles ({self.seconds:.0f} s)"
         again = sum(len(wave) for wave in self.rebuilt)
-        return (
-            f"{len(self.breaks)} breaks in {self.resolutions} resolutions, {again} built again ({self.seconds:.0f} s)"
-        )
+        breaks = f"{len(self.breaks)} break{'s' if len(self.breaks) != 1 else ''}"
+        return f"{breaks} in {self.resolutions} resolutions, {again} built again ({self.seconds:.0f} s)"
 
 
 class Unbreakable(GoldspawnError):
