@@ -103,7 +103,13 @@ class _Work:
         )  # fmt: skip
 
     def _recall(self, breaks: Sequence[Break], spoilt: Iterable[str]) -> None:
-        """Makes breaks that solved the same once, without asking; lets go of them at the first that does not fit."""
+        """Makes breaks that solved the same once, without asking; lets go of them at the first that does not fit.
+
+        What can be had complete by now needs no such break: then the cycles are solved anew.
+        """
+        incomplete = {package for step in breaks if step.incomplete for package in step.packages}
+        if self.options.binaries and at_hand(self.emerge, incomplete):
+            return
         self.spoilt |= set(spoilt)
         for step in breaks:
             self.say(f"as last time: {step}")

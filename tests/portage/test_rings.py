@@ -293,6 +293,19 @@ def test_the_same_tree_is_not_solved_twice(world: World, tmp_path: Path) -> None
     assert world.needed("shape") == {"font"}
 
 
+def test_binary_packages_that_are_there_by_now_are_better_than_a_remembered_break(world: World, tmp_path: Path) -> None:
+    world.library("font", must=["shape"])
+    world.library("shape", may=["font"])
+    memory = Options(binaries=True, memory=Memory(tmp_path / "memory", "commit 1"))
+    first = resolve(world.emerge("--buildpkg"), SYSTEM, memory)
+    assert made(first) == ["merge dev-libs/shape-1 with --nodeps"]
+    shutil.rmtree(world.target / "usr")
+    shutil.rmtree(world.target / "var")
+    second = resolve(world.emerge("--buildpkg"), SYSTEM, memory)
+    assert made(second) == ["take dev-libs/font-1, dev-libs/shape-1 from binary packages"]
+    assert (second.rebuilt, second.remembered) == ((), False)
+
+
 def test_a_memory_that_is_wrong_does_no_harm(world: World, tmp_path: Path) -> None:
     world.library("font", must=["shape"])
     world.library("shape", may=["font"])
