@@ -105,11 +105,14 @@ class _Work:
     def _recall(self, breaks: Sequence[Break], spoilt: Iterable[str]) -> None:
         """Makes breaks that solved the same once, without asking; lets go of them at the first that does not fit.
 
-        What can be had complete by now needs no such break: then the cycles are solved anew.
+        Where binary packages open all cycles by now no such break is needed: then they are solved anew.
         """
         incomplete = {package for step in breaks if step.incomplete for package in step.packages}
         if self.options.binaries and at_hand(self.emerge, incomplete):
-            return
+            self.resolutions += 1
+            report = resolution(self.emerge, self.sets)
+            if all(step.method == "binary" for step in make(report, self._knowledge(report)).breaks):
+                return
         self.spoilt |= set(spoilt)
         for step in breaks:
             self.say(f"as last time: {step}")
