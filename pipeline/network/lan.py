@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
 from pipeline.errors import InputError
+from pipeline.network.interface import interface
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,8 @@ class Fixed:
 
 
 def _interface(text: str) -> IPv4Interface | IPv6Interface:
-    try:
-        if "/" in text:
-            return ip_interface(text)
-    except ValueError:
-        pass
+    if (found := interface(text)) is not None:
+        return found
     raise InputError(f'address: expected an address with its prefix such as "192.168.1.2/24", got "{text}"')
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
 from pipeline.errors import InputError
+from pipeline.network.interface import interface
 from pipeline.network.segment import ROUTER, Segment
 
 _NAME = "peer"
@@ -57,9 +58,6 @@ def another(segment: Segment, addresses: Sequence[str] = ()) -> Host:
 
 
 def _interface(text: str) -> IPv4Interface | IPv6Interface:
-    try:
-        if "/" in text:
-            return ip_interface(text)
-    except ValueError:
-        pass
+    if (found := interface(text)) is not None:
+        return found
     raise InputError(f'"{text}" is no address of a peer: an address with its prefix, such as "192.168.7.9/24"')
