@@ -95,8 +95,10 @@ def test_a_cycle_is_planned_and_then_opened_in_datasets_after_a_trial_in_a_clone
     assert not Path("/var/db/pkg").exists() and not Path("/etc/portage").exists(), "merged into the host"
     assert shutil.which("emerge") is None
     layers = Zfs().entries(place.layout.bootstraps)
-    facts = [unpacked(entry.properties["cycles"]) for entry in layers if "cycles" in entry.properties]
-    assert [["media-libs/shaper-1"]] in [[step["packages"] for step in one["breaks"]] for one in facts], facts
+    facts = [unpacked(entry.properties.get("cycles")) for entry in layers]
+    # in a pool that was kept there are layers of older code, whose marks are read as nothing
+    breaks = [[step["packages"] for step in one["breaks"]] for one in facts if one]
+    assert [["media-libs/shaper-1"]] in breaks, facts
 
     again = sessions.run(*until_cycles, "--plan")
     assert again.outcomes("SKIPPED") == ["cycles"], again.output
