@@ -16,10 +16,28 @@ from pipeline.gentoo.host import HostPortage, here
 from pipeline.gentoo.store import Store
 from pipeline.image import load
 from pipeline.portage import configuration
+from tests.gentoo import builder, repository
+from tests.gentoo.definition import MADE
 from tests.portage.conftest import world
 from tests.portage.world import FEATURES, World
 
 __all__ = ["world"]
+
+
+@pytest.fixture(scope="session")
+def made() -> Path:
+    """The folder with the builder root and the repository `tiny`: those of the image gentoo1."""
+    repository.write(MADE / "tiny")
+    builder.make(MADE / "builder.tar.zst")
+    return MADE
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> Path:
+    """A folder of the test's own, as the one for tars of root file systems; the store of Portage's stands beside it."""
+    folder = tmp_path / "exchange/tars"
+    folder.mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture

@@ -20,10 +20,8 @@ from pipeline.gentoo.merge import merge_sets
 from pipeline.image import load
 from pipeline.portage.installed import installed
 from tests.gentoo.conftest import changed
-from tests.gentoo.test_overlay import made, tars
+from tests.gentoo.definition import definition
 from tests.portage.world import World
-
-__all__ = ["made", "tars"]
 
 
 def font(world: World) -> set[str]:
@@ -66,20 +64,7 @@ def test_a_builder_that_is_a_directory_is_merged_in_and_not_changed(made: Path, 
     root.mkdir()
     subprocess.run(["tar", "--extract", "--file", made / "builder.tar.zst", "--directory", root], check=True)
     (tmp_path / "image").mkdir()
-    (tmp_path / "image/image.toml").write_text(f"""
-[bootstrap]
-method = "gentoo"
-profile = "local:host/gentoo1"
-main_repository = "tiny"
-sets = ["app-misc/hello"]
-builder = {{ directory = "../root" }}
-[[bootstrap.repositories]]
-name = "tiny"
-folder = "{made}/tiny"
-[[bootstrap.repositories]]
-name = "local"
-folder = "{Path(__file__).parent}/overlay"
-""")
+    (tmp_path / "image/image.toml").write_text(definition("app-misc/hello", builder='directory = "../root"'))
 
     def state() -> list[tuple[str, int]]:
         return sorted((str(path), path.lstat().st_mtime_ns) for path in root.rglob("*"))

@@ -10,9 +10,7 @@ from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError
 from pipeline.gentoo.folders import make_merged
 from pipeline.image import load
-from tests.gentoo.test_overlay import made, tars
-
-__all__ = ["made", "tars"]
+from tests.gentoo.definition import definition
 
 BROKEN = """\
 EAPI=8
@@ -24,27 +22,15 @@ src_compile() { printf 'compiling %s\\n' {1..60}; echo 'int broken(' | gcc -c -x
 """
 
 
-def test_the_build_log_of_a_builder_is_in_the_error_and_in_the_images_log(
-    made: Path,
-    tars: Path,
-    tmp_path: Path,
-) -> None:
+@pytest.mark.usefixtures("made")
+def test_the_build_log_of_a_builder_is_in_the_error_and_in_the_images_log(tars: Path, tmp_path: Path) -> None:
     for path, text in {
         "overlay/metadata/layout.conf": "masters = tiny\nthin-manifests = true\nprofile-formats = portage-2\n",
         "overlay/profiles/repo_name": "local\n",
         "overlay/profiles/here/eapi": "8\n",
         "overlay/profiles/here/parent": "tiny:default\n",
         "overlay/app-misc/broken/broken-1.ebuild": BROKEN,
-        "image.toml": f"""
-[bootstrap]
-method = "gentoo"
-profile = "local:here"
-main_repository = "tiny"
-sets = ["app-misc/broken"]
-jobs = 2
-builder = {{ tarball = "{made}/builder.tar.zst" }}
-repositories = [{{ name = "tiny", folder = "{made}/tiny" }}, {{ name = "local", folder = "overlay" }}]
-""",
+        "image.toml": definition("app-misc/broken", profile="local:here", local='folder = "overlay"', more="jobs = 2"),
     }.items():
         file = tmp_path / "broken" / path
         file.parent.mkdir(parents=True, exist_ok=True)

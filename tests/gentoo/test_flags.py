@@ -15,10 +15,8 @@ from pipeline.gentoo.resolved import Resolved
 from pipeline.image import load
 from pipeline.machine.settings import shipped
 from tests.gentoo.conftest import changed
-from tests.gentoo.test_overlay import made, tars
+from tests.gentoo.definition import definition
 from tests.portage.world import FEATURES, World
-
-__all__ = ["made", "tars"]
 
 TELLS = """\
 S="${WORKDIR}"
@@ -142,7 +140,8 @@ def test_with_share_the_machines_settings_bind_what_is_shared(private: bool, hos
     ]
 
 
-def test_a_builder_keeps_its_own_binary_packages_apart(made: Path, tars: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("made")
+def test_a_builder_keeps_its_own_binary_packages_apart(tars: Path, tmp_path: Path) -> None:
     """Its flags are others than the target's; the second time its tools come from there."""
     overlay = tmp_path / "image/overlay"
     ebuild = 'EAPI=8\nDESCRIPTION="x"\nSLOT=0\nKEYWORDS="amd64"\n'
@@ -158,24 +157,15 @@ def test_a_builder_keeps_its_own_binary_packages_apart(made: Path, tars: Path, t
         file = overlay / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    definition = f"""
-[bootstrap]
-method = "gentoo"
-profile = "local:here"
-main_repository = "tiny"
-sets = ["app-misc/shop"]
-make_conf = {{ CFLAGS = "-O3 -march=native" }}
-builder = {{ tarball = "{made}/builder.tar.zst" }}
-[[bootstrap.repositories]]
-name = "tiny"
-folder = "{made}/tiny"
-[[bootstrap.repositories]]
-name = "local"
-folder = "overlay"
-"""
     store = tars.parent / "portage/binpkgs"
     for number, flags in enumerate(("-O3 -march=native", "-O2")):
-        (tmp_path / "image/image.toml").write_text(definition.replace("-O3 -march=native", flags))
+        text = definition(
+            "app-misc/shop",
+            profile="local:here",
+            local='folder = "overlay"',
+            more=f'make_conf = {{ CFLAGS = "{flags}" }}',
+        )
+        (tmp_path / "image/image.toml").write_text(text)
         with BuildLog(tmp_path / f"log{number}") as log:
             make_merged(load(tmp_path / "image"), tars / f"{number}.tar", log=log, max_age=86400.0, slowness=3.0)
         assert "2 of 2, app-misc/shop-1" in (tmp_path / f"log{number}").read_text()

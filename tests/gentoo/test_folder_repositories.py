@@ -18,10 +18,8 @@ from pipeline.image import load
 from pipeline.portage.installed import installed
 from pipeline.reuse.inputs import keys
 from tests.gentoo.conftest import changed
-from tests.gentoo.test_overlay import git, made, offered, tars
+from tests.gentoo.served import git, offered
 from tests.portage.world import World
-
-__all__ = ["made", "tars"]
 
 EBUILD = """\
 EAPI=8

@@ -14,7 +14,7 @@ from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.repositories import state
 from pipeline.reuse.inputs import keys
 from tests.gentoo.conftest import changed
-from tests.gentoo.test_overlay import git
+from tests.gentoo.served import git
 from tests.portage.world import World
 
 

@@ -18,7 +18,7 @@ from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.merge import merge_sets
 from pipeline.gentoo.syncing import CLONE, SYNCED, TREES
 from pipeline.image import load
-from tests.gentoo.test_overlay import git, offered
+from tests.gentoo.served import git, offered
 from tests.portage.world import World
 
 

@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import CommandFailed
 from pipeline.gentoo.host import HostPortage
 from pipeline.image import load
-from tests.gentoo.test_overlay import git
+from tests.gentoo.served import git
 from tests.portage.world import World
 
 
