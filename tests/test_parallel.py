@@ -112,3 +112,33 @@ def test_a_base_comes_before_what_stands_on_it(place: Place, sessions: Sessions)
     sessions.run("-k", "test_it")
     ended = sessions.run("-n1", "-k", "test_it")
     assert re.findall(r"PASSED (\w)/test_", ended.output) == ["z", "b", "c", "a"], ended.output
+
+
+def test_what_stands_on_a_base_begins_when_that_is_through(place: Place, sessions: Sessions) -> None:
+    """Also with a worker to spare; others do not wait."""
+    (sessions.images / "root.tar").touch()
+    for name, definition in {"a": 'from = "z"', "b": 'from = "z"', "c": TARBALL, "z": TARBALL}.items():
+        times = "import time\n\ndef test_it(request):\n"
+        times += f"    print({name!r}, time.time())\n    time.sleep(1)\n    print({name!r}, time.time())\n"
+        sessions.image(name, definition, tests=times)
+    ended = sessions.run("-n3", "-rP", "-k", "test_it")
+    assert ended.status == 0, ended.output
+    told = re.findall(r"^(\w) (\d+\.\d+)$", ended.output, re.M)
+    begun, over = dict(reversed(told)), dict(told)
+    assert set(begun) == {"a", "b", "c", "z"}
+    assert min(float(begun["a"]), float(begun["b"])) >= float(over["z"])
+    assert float(begun["c"]) < float(over["z"])
+    assert len(set(re.findall(r"\[(gw\d)\] .*PASSED [ab]/", ended.output))) == 2, "both workers went on at once"
+
+
+def test_what_stands_on_a_base_is_lost_with_its_worker(place: Place, sessions: Sessions) -> None:
+    (sessions.images / "root.tar").touch()
+    sessions.image("base", TARBALL, tests="import os\n\ndef test_it(): os.kill(os.getpid(), 9)\n")
+    sessions.image("upon", 'from = "base"', tests="def test_one(): pass\n\ndef test_two(): pass\n")
+    sessions.image("apart", TARBALL, tests="def test_one(): pass\n")
+    ended = sessions.run("-n2", "-k", "test_it or test_one or test_two")
+    assert checks(ended, "base", "FAILED") == ["test_it"], ended.output
+    assert checks(ended, "upon", "FAILED") == ["test_one"]
+    assert checks(ended, "upon", "BLOCKED") == ["test_two"]
+    assert "it died while it was at base, on which this stands" in ended.output
+    assert checks(ended, "apart", "PASSED") == ["test_one"]

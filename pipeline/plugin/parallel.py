@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from pathlib import Path
@@ -17,48 +18,74 @@ from pipeline.plugin.collect import image_folder
 from pipeline.plugin.options import settings
 
 
+def _image(scope: str) -> Path | None:
+    """The folder of the image that a scope is; None for a test module."""
+    return Path(scope) if Path(scope).is_absolute() else None
+
+
 class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
     """Everything of an image is one scope, and so is a test module; a worker takes a scope as a whole.
 
-    A worker that dies fails the image that it was at: half of its checks are no verdict, and another worker could not
-    go on with what ran in the dead one. What it had not begun goes to others.
+    What stands on an image is begun when all checks of that are through, or behind them on the same worker. Workers on
+    another host do not wait: they make the base in a pool of their own. A worker that dies fails the image that it was
+    at: half of its checks are no verdict, and another worker could not go on with what ran in the dead one. What it had
+    not begun goes to others.
     """
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         super().__init__(config, log)
-        self._chains: dict[Path, tuple[Path, ...]] = {}
+        self._chains: dict[str, tuple[str, ...]] = {}
         self._seconds = timeline.seconds(settings(config).wishes.artifacts)
 
     def _split_scope(self, nodeid: str) -> str:
+        """An image's folder, an absolute path, or a test module, a path below the root."""
         file = nodeid.split("::", 1)[0]
-        folder = self._folder(file)
+        folder = image_folder(Path(self.config.rootpath) / file)
         return str(folder) if folder is not None else file
 
-    def _folder(self, file: str) -> Path | None:
-        return image_folder(Path(self.config.rootpath) / file)
-
     def _assign_work_unit(self, node: Any) -> None:
-        """Hands out a base before what stands on it, and else the longest, so that none comes alone at the end."""
-        folders = {scope: self._folder(next(iter(unit)).split("::", 1)[0]) for scope, unit in self.workqueue.items()}
-        below: Counter[Path | None] = Counter(
-            base for folder in folders.values() if folder is not None for base in self._bases(folder)
-        )
-        first = max(folders, key=lambda scope: (below[folders[scope]], self._cost(folders[scope])))
+        """Hands out a base before what stands on it, and else the longest, so that none comes alone at the end.
+
+        Hands out nothing where all that is left waits for a base.
+        """
+        below = Counter(base for scope in self.workqueue for base in self._bases(scope))
+        others = self._under_way(node)
+        ready = [scope for scope in self.workqueue if others.isdisjoint(self._bases(scope))]
+        if not ready:
+            return
+        first = max(ready, key=lambda scope: (below[scope], self._cost(scope)))
         self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
-    def _bases(self, folder: Path) -> tuple[Path, ...]:
-        """The folders of the images on which an image stands; none for one whose definition is wrong."""
-        if folder not in self._chains:
-            try:
-                image = load(folder, settings(self.config).images)
-                self._chains[folder] = tuple(base.folder for base in image.chain[1:])
-            except InputError:  # which its worker reports
-                self._chains[folder] = ()
-        return self._chains[folder]
+    def _under_way(self, node: Any) -> set[str]:
+        """The scopes that are not through yet and in the hands of other workers on a worker's host."""
+        host = self._host(node)
+        return {
+            scope
+            for other, workload in self.assigned_work.items()
+            if other is not node and self._host(other) == host
+            for scope, unit in workload.items()
+            if not all(unit.values())
+        }
 
-    def _cost(self, folder: Path | None) -> float:
+    def _host(self, node: Any) -> str:
+        """Where a worker is: the name of a build host, "" for this machine."""
+        names: dict[str, str] = self.config.stash.get(loss.NAMES, {})
+        return names.get(node.gateway.id, "")
+
+    def _bases(self, scope: str) -> tuple[str, ...]:
+        """The scopes of the images on which an image stands; none for a test module, or where a definition is wrong."""
+        if scope not in self._chains:
+            self._chains[scope] = ()
+            with contextlib.suppress(InputError):  # which its worker reports
+                if (folder := _image(scope)) is not None:
+                    chain = load(folder, settings(self.config).images).chain
+                    self._chains[scope] = tuple(str(base.folder) for base in chain[1:])
+        return self._chains[scope]
+
+    def _cost(self, scope: str) -> float:
         """How long an image takes, in seconds, as far as the run before knows; what nobody knows may be longest."""
+        folder = _image(scope)
         return 0.0 if folder is None else self._seconds.get(folder.name, math.inf)
 
     def _reschedule(self, node: Any) -> None:
@@ -73,23 +100,36 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
         else:
             node.shutdown()
 
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """Takes note that a test is through; with the last one of an image, others may begin that stand on it."""
+        super().mark_test_complete(node, item_index, duration)
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        if all(self.assigned_work[node][scope].values()):
+            for other in self.nodes:
+                if other is not node:
+                    self._reschedule(other)
+
     def remove_node(self, node: Any) -> str | None:
         """Takes a worker out that has ended or died; returns the test that it died in, if others go on with the rest.
 
-        Raises `KeyError` for a worker that had not begun.
+        What stands on the image that it was at is as lost as that. Raises `KeyError` for a worker that had not begun.
         """
         workload = self.assigned_work[node]
         running = next((scope for scope, unit in workload.items() if not all(unit.values())), None)
         if running is None:
             del self.assigned_work[node]
             return None
-        lost = [nodeid for nodeid, done in workload[running].items() if not done]
-        if self._folder(lost[0].split("::", 1)[0]) is None:
+        if _image(running) is None:
             crashed: str | None = super().remove_node(node)
             return crashed
+        lost = [nodeid for nodeid, done in workload[running].items() if not done]
         del self.assigned_work[node], workload[running]
         self.workqueue.update({scope: unit for scope, unit in workload.items() if not all(unit.values())})
         self._report(node, lost, f"while it was at {lost[0]}")
+        if all(self._host(other) == self._host(node) for other in self.nodes):
+            for scope in [one for one in self.workqueue if running in self._bases(one)]:
+                base = Path(running).name
+                self._report(node, [*self.workqueue.pop(scope)], f"while it was at {base}, on which this stands")
         for other in self.nodes:
             self._reschedule(other)
         return None
@@ -108,6 +148,6 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
         self.workqueue.clear()
 
     def _report(self, node: Any, nodeids: list[str], when: str) -> None:
-        who = self.config.stash.get(loss.NAMES, {}).get(node.gateway.id, f"worker {node.gateway.id}")
+        who = self._host(node) or f"worker {node.gateway.id}"
         tests = [loss.Lost.known_by(self.config, nodeid) for nodeid in nodeids]
         loss.report(self.config, tests, f"{who} is lost: it died {when}", f"blocked: {who} is lost", node.gateway.id)
