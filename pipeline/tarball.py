@@ -30,7 +30,7 @@ BOOTSTRAP, BUILDER, MERGED = "bootstrap", "builder", "merged"
 """The tars that an image can need: its root file system as its method leaves it, the root which builds packages for it,
 and its root file system with all of those merged."""
 
-_KEPT = 14 * 86400.0
+KEPT = 14 * 86400.0
 """Seconds for which a tar is kept that nobody asks for."""
 
 
@@ -107,7 +107,7 @@ def make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLog
     tar = folder / f"{dict(zip((BOOTSTRAP, BUILDER, MERGED), known.of_tars, strict=True))[part]}.tar"
     with FileLock(tar.with_suffix(".lock")):
         for old in folder.glob("*.tar"):
-            if old != tar and time.time() - old.stat().st_mtime > _KEPT:
+            if old != tar and time.time() - old.stat().st_mtime > KEPT:
                 _forget(old)
         if tar.exists() and _holds(tar, max_age):
             log.line(f"{part}: reuses {tar.name}")

@@ -251,6 +251,9 @@ def test_cache_info_lists_what_there_is_and_why_it_is_kept(cached: Sessions, pla
     assert re.search(r"^bootstrap/retired-cachebase-\d+ +retired .* stands on it$", ended.output, re.M)
     assert re.search(r"^bootstrap/\w+-\d+ +packages ", ended.output, re.M)
     assert re.search(r"^\d+ of at most 200 entries, ", ended.output, re.M)
+    assert re.search(r"^below /\S+ +size +what it is, and how long it is kept$", ended.output, re.M)
+    assert re.search(r"^tars +[1-9][.\d]* [MG]B +root file systems: 14 days after", ended.output, re.M)
+    assert re.search(r"^packages +\d+ MB +Debian's: 30 days after .*, 4 GiB at most$", ended.output, re.M)
 
 
 def test_pruning_takes_what_nothing_stands_on_and_breaks_nothing(

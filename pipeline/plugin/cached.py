@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline import appliance
+from pipeline import appliance, stored
 from pipeline.cache import main
 from pipeline.command import BuildLog
 from pipeline.plugin.options import Settings
+from pipeline.user_cache import exchange
 
 HOME = Path(__file__).parents[2]
 
@@ -19,6 +20,12 @@ def show(chosen: Settings) -> int:
     limits = chosen.wishes.limits
     words = [f"--days={limits.days}", f"--number={limits.number}", f"--size={limits.size}"]
     words += [f"--dataset={chosen.dataset}"] if chosen.dataset and chosen.choice.where == "native" else []
+    status = _datasets(chosen, words)
+    print("\n".join(stored.table(exchange())))
+    return status
+
+
+def _datasets(chosen: Settings, words: list[str]) -> int:
     if chosen.choice.where == "native":
         return main([*words, "info"])
     with BuildLog() as log, appliance.running([appliance.Share(HOME, False)], log=log) as guest:

@@ -77,11 +77,11 @@ def table(entries: Sequence[Cached], limits: Limits, *, now: float, base: str) -
     for one in rows:
         name = one.dataset.removeprefix(f"{base}/")
         why = f"goes next: {going[one.dataset]}" if one.dataset in going else _reason(one, base)
-        yield f"{name:<44} {one.stage or 'unfinished':<10} {_size(one.size):>8}  {_age(now - one.made):>8}  {why}"
+        yield f"{name:<44} {one.stage or 'unfinished':<10} {size(one.size):>8}  {_age(now - one.made):>8}  {why}"
     cache = [one for one in entries if not one.golden]
     yield (
-        f"{len(cache)} of at most {limits.number} entries, {_size(sum(one.size for one in cache))} of at most "
-        f"{_size(limits.size)}, each for at most {limits.days:g} days"
+        f"{len(cache)} of at most {limits.number} entries, {size(sum(one.size for one in cache))} of at most "
+        f"{size(limits.size)}, each for at most {limits.days:g} days"
     )
 
 
@@ -100,8 +100,9 @@ def _names(datasets: Collection[str], base: str) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _size(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+def size(number: float) -> str:
+    """A number of bytes for people."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _age(seconds: float) -> str:
