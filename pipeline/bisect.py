@@ -1,21 +1,24 @@
 """Which stage broke a machine: clones of the snapshots that its stages left are booted, the last one first.
 
-A candidate that does not boot healthily stands on layers which may or may not do so. From the first that does, on the
-way down, the stage that came next is named. A throw-away clone each, as everywhere: what is looked at stays as it is.
+A candidate that does not boot healthily, or of whose machine a check failed, stands on layers which may or may not do
+better. From the first that does, on the way down, the stage that came next is named. A throw-away clone each, as
+everywhere: what is looked at stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 
-from pipeline import throwaway
-from pipeline.booting import machine_of
+from pipeline.booting import another
 from pipeline.build import Build
 from pipeline.errors import CheckFailed
-from pipeline.machine import verified
+from pipeline.machine import Machine, verified
 from pipeline.network import Segment
-from pipeline.throwaway import machine_name
 from pipeline.workspace import Workspace
+
+Check = Callable[[Machine], None]
+"""What raises `CheckFailed` for a running machine on which it is red."""
 
 
 def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
@@ -31,20 +34,25 @@ def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
     return found
 
 
-def bisect(build: Build, workspace: Workspace, segment: Segment) -> str:
-    """Lines that say with which stage a machine ceased to boot, and how to look inside of what that left."""
+def healthy(machine: Machine) -> None:
+    """The check that every machine has to pass: none but that it has booted and is well."""
+
+
+def bisect(build: Build, workspace: Workspace, segment: Segment | None, check: Check = healthy) -> str:
+    """Lines that say with which stage a machine ceased to pass a check, and how to look inside of what that left."""
     lines = ["bisect: clones of what the stages left were booted, the last one first"]
+    good = "boots, and is healthy" + ("" if check is healthy else ", and passes that")
     red = ("profile", workspace.candidate)
     for stage, snapshot in chain(build, workspace.candidate):
         if snapshot == workspace.candidate:
-            problem = "does not boot healthily, as said above"
+            problem = "red, as said above"
         elif stage == "bootstrap" and not build.image.bootstrap.whole:
             lines.append(f"  {stage}: has no system yet")
             break
         else:
             build.show(f"bisect: boots what {stage} left")
-            problem = "; ".join(_boots(build, snapshot, segment))
-        lines.append(f"  {stage}: {problem or 'boots, and is healthy'}")
+            problem = "; ".join(_problems(build, snapshot, segment, check))
+        lines.append(f"  {stage}: {problem or good}")
         if not problem:
             break
         red = stage, snapshot
@@ -54,16 +62,23 @@ def bisect(build: Build, workspace: Workspace, segment: Segment) -> str:
     return "\n".join(lines)
 
 
-def _boots(build: Build, snapshot: str, segment: Segment) -> Iterator[str]:
-    """What is wrong with a machine made of a snapshot, in one line; nothing if it is healthy."""
-    name = machine_name(build.image.name)
-    with throwaway.bootable(snapshot, f"{name}.bisect", build.image.boot, build.place, build.zfs) as directory:
-        settings = verified(build.image, segment)
-        machine = machine_of(build, name, directory, settings, segment)
+@contextlib.contextmanager
+def bisected(build: Build, workspace: Workspace, segment: Segment | None, check: Check = healthy) -> Iterator[None]:
+    """Where the block fails with `CheckFailed`, and `--bisect` says so, its message has what `bisect` tells as well."""
+    try:
+        yield
+    except CheckFailed as error:
+        if build.wishes.bisect:
+            error.message = f"{error.message}\n{bisect(build, workspace, segment, check)}"
+        raise
+
+
+def _problems(build: Build, snapshot: str, segment: Segment | None, check: Check) -> Iterator[str]:
+    """What is wrong with a machine made of a snapshot, in one line; nothing if it passes the check."""
+    with another(build, snapshot, verified(build.image, segment), segment) as machine:
         try:
             machine.start()
             machine.judge()
+            check(machine)
         except CheckFailed as error:
             yield error.message.splitlines()[0]
-        finally:
-            machine.stop()

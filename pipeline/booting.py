@@ -12,7 +12,6 @@ from pipeline.build import Build
 from pipeline.machine import Machine
 from pipeline.machine.settings import Settings
 from pipeline.network import Segment
-from pipeline.workspace import Workspace
 
 _numbers = itertools.count(2)
 
@@ -26,10 +25,10 @@ def machine_of(build: Build, name: str, directory: Path, settings: Settings, seg
 
 
 @contextlib.contextmanager
-def another(build: Build, workspace: Workspace, settings: Settings, segment: Segment | None) -> Iterator[Machine]:
-    """A machine of a clone of its own, not started yet; it is ended and gone after the block."""
+def another(build: Build, snapshot: str, settings: Settings, segment: Segment | None) -> Iterator[Machine]:
+    """A machine of a clone of its own of a snapshot, not started yet; it is ended and gone after the block."""
     name = throwaway.machine_name(build.image.name, next(_numbers))
-    with throwaway.bootable(workspace.candidate, name, build.image.boot, build.place, build.zfs) as directory:
+    with throwaway.bootable(snapshot, name, build.image.boot, build.place, build.zfs) as directory:
         machine = machine_of(build, name, directory, settings, segment)
         try:
             yield machine

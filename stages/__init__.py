@@ -7,7 +7,7 @@ from stages.bootstrap import bootstrap  # isort: skip
 from stages.cycles import cycles  # isort: skip
 from stages.profile import profile  # isort: skip
 from stages.boot import boot  # isort: skip
-from stages.machinectl import machinectl  # isort: skip
+from stages.machinectl import machinectl, verify  # isort: skip
 from stages.acceptance import machine  # isort: skip
 from stages.disposable import disposable, disposable_machine, disposable_network  # isort: skip
 from stages.ready import subject  # isort: skip
@@ -34,4 +34,5 @@ __all__ = [
     "profile",
     "snapshot",
     "subject",
+    "verify",
 ]

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import remains
 from pipeline.attend import attend
-from pipeline.bisect import bisect
+from pipeline.bisect import bisected
 from pipeline.booting import machine_of
 from pipeline.build import Build
 from pipeline.errors import CheckFailed
@@ -39,19 +39,17 @@ def boot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> Itera
         settings = verified(build.image, own)
         machine = machine_of(build, name, directory, settings, own)
         try:
-            with build.stage("boot"):
+            with build.stage("boot"), bisected(build, profile, own):
                 started = time.monotonic()
                 try:
                     machine.start()
                     machine.judge()
-                except CheckFailed as error:
+                except CheckFailed:
                     remains.keep(machine, build.log)
                     if build.wishes.keep and machine.state().running:
                         attend(machine.name, "boot failed", shell=build.wishes.shell)
-                    if not build.wishes.bisect:
-                        raise
                     machine.stop()
-                    raise CheckFailed(f"{error.message}\n{bisect(build, profile, own)}", hint=error.hint) from error
+                    raise
                 unlike = f"; not as it ships: {'; '.join(machine.settings.unlike)}" if machine.settings.unlike else ""
                 build.notes["boot"] = f"ready and healthy after {time.monotonic() - started:.1f} s{unlike}"
             yield machine

@@ -6,9 +6,13 @@ would define each of them twice. Those called `check_KEY` are made where `[check
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from pipeline import remains
+from pipeline.bisect import Check
 from pipeline.build import Build
 from pipeline.checks import Subject, another, running, tree
 from pipeline.machine import Machine
@@ -16,6 +20,8 @@ from pipeline.machine import machinectl as ctl
 from pipeline.machine.timing import boot_times
 from pipeline.plugin.verdict import verdicts
 from pipeline.workspace import Workspace
+
+Verify = Callable[[Check], None]
 
 
 def dataset(dataset: Workspace) -> None:
@@ -38,34 +44,34 @@ def boot(boot: Machine) -> None:
     """A clone of the candidate boots, is ready, and is healthy."""
 
 
-def machinectl_list(machinectl: Machine) -> None:
+def machinectl_list(verify: Verify) -> None:
     """`machinectl list` has the machine."""
-    ctl.listed(machinectl)
+    verify(ctl.listed)
 
 
-def machinectl_show(machinectl: Machine) -> None:
+def machinectl_show(verify: Verify) -> None:
     """`machinectl show` says that it runs, and from where."""
-    ctl.shown(machinectl)
+    verify(ctl.shown)
 
 
-def machinectl_status(machinectl: Machine) -> None:
+def machinectl_status(verify: Verify) -> None:
     """`machinectl status` knows which operating system it is."""
-    ctl.status(machinectl)
+    verify(ctl.status)
 
 
-def machinectl_shell(machinectl: Machine) -> None:
+def machinectl_shell(verify: Verify) -> None:
     """`machinectl shell` gives a shell that answers."""
-    ctl.shell(machinectl)
+    verify(ctl.shell)
 
 
-def machinectl_login(machinectl: Machine) -> None:
+def machinectl_login(verify: Verify) -> None:
     """`machinectl login` comes to a login prompt."""
-    ctl.login(machinectl)
+    verify(ctl.login)
 
 
-def machinectl_reboot(machinectl: Machine) -> None:
+def machinectl_reboot(verify: Verify) -> None:
     """`machinectl reboot` is obeyed, and the machine is healthy again."""
-    ctl.reboot(machinectl)
+    verify(ctl.reboot)
 
 
 def check_journal(subject: Subject) -> None:
@@ -138,14 +144,14 @@ def check_read_only(subject: Subject) -> None:
     another.read_only(subject)
 
 
-def machinectl_poweroff(attended: Machine, build: Build, pytestconfig: pytest.Config) -> None:
+def machinectl_poweroff(attended: Machine, verify: Verify, build: Build, pytestconfig: pytest.Config) -> None:
     """`machinectl poweroff` is obeyed; what is shown or exported of the journal and the boot is taken before."""
     if verdicts(pytestconfig).failed(build.image.name):
         remains.keep(attended, build.log)
     elif build.wishes.export and verdicts(pytestconfig).spotless(build.image.name):
         build.journal = attended.journal()
         build.boot = boot_times(attended)
-    ctl.poweroff(attended, seconds=max(60.0, build.image.checks.poweroff_seconds or 0.0))
+    verify(partial(ctl.poweroff, seconds=max(60.0, build.image.checks.poweroff_seconds or 0.0)))
 
 
 def snapshot(snapshot: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.workspace import Workspace
 def disposable(build: Build, profile: Workspace, machinectl: Machine) -> Iterator[Machine]:
     """What the two fixtures below are of: one machine a test."""
     segment = machinectl.segment
-    with another(build, profile, verified(build.image, segment), segment) as made:
+    with another(build, profile.candidate, verified(build.image, segment), segment) as made:
         made.start()
         made.judge()
         yield made

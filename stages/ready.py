@@ -21,7 +21,7 @@ def subject(machinectl: Machine, profile: Workspace, build: Build) -> Subject:
         machinectl,
         build.image,
         size,
-        lambda settings: another(build, profile, settings, machinectl.segment),
+        lambda settings: another(build, profile.candidate, settings, machinectl.segment),
         lambda: throwaway.clone(profile.candidate, f"{name}.looked", build.place, build.zfs),
         build.secrets.logins,
     )

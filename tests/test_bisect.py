@@ -22,11 +22,11 @@ def told(monkeypatch: pytest.MonkeyPatch, red: str, *, whole: bool = True) -> tu
     """What is said where snapshots of these letters do not boot, and which were booted."""
     booted: list[str] = []
 
-    def boots(build: object, snapshot: str, segment: object) -> Iterator[str]:
+    def problems(build: object, snapshot: str, segment: object, check: object) -> Iterator[str]:
         booted.append(snapshot)
         yield from ["degraded"] * (snapshot.split("@")[0][-1] in red)
 
-    monkeypatch.setattr(module, "_boots", boots)
+    monkeypatch.setattr(module, "_problems", problems)
     by_dataset = {snapshot.split("@")[0]: origin for snapshot, (_, origin) in CHAIN.items()}
     zfs = SimpleNamespace(
         marks=lambda snapshot: {"stage": CHAIN[snapshot][0]}, get=lambda dataset, key: by_dataset[dataset]

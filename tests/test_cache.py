@@ -305,3 +305,13 @@ def test_bisect_names_the_stage_that_broke_the_machine(cached: Sessions) -> None
     assert "the first red one is profile. Reopen it:" in ended.output
     opened = re.search(r"-m pipeline\.cache open (\S+)", ended.output)
     assert opened is not None and opened[1].endswith("/work/broken@candidate")
+
+
+def test_bisect_names_the_stage_since_which_a_check_of_machinectl_fails(cached: Sessions) -> None:
+    cached.image("broken", PACKAGE + 'mask = ["container-getty@.service"]\n')
+    ended = cached.run("--image=broken", "--bisect", "-k", "dataset or bootstrap or cycles or profile or boot or login")
+    assert ended.outcome("machinectl_login") == "FAILED", ended.output
+    assert ended.outcome("machinectl_reboot") == "PASSED", "the machine itself runs on"
+    assert "no login prompt came" in ended.output
+    assert "packages: boots, and is healthy, and passes that" in ended.output
+    assert "the first red one is profile. Reopen it:" in ended.output
