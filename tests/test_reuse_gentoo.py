@@ -10,7 +10,8 @@ import pytest
 from pipeline.image import load
 from pipeline.reuse import digest, inputs
 from pipeline.reuse.inputs import keys
-from tests.test_reuse import Change, edit, left_by, start
+from tests.left import left_by, start
+from tests.test_reuse import Change, edit
 
 GENTOO = """
 [bootstrap]
