@@ -45,7 +45,7 @@ class Freight:
         """A file descriptor from which all of it comes as a tar. Raises `PlaceError` if that fails."""
         names = b"".join(os.fsencode(str(path).lstrip("/")) + b"\0" for path in self.paths)
         listed = os.memfd_create("goldspawn-freight")
-        # posix: to the nanosecond, since a large file is known by its time
+        # posix: to the nanosecond, which tar alone would cut
         argv = ["tar", "--create", "--format=posix", "--numeric-owner", "--no-recursion", "--directory=/", "--null",
                 f"--files-from=/proc/self/fd/{listed}", "--file=-"]  # fmt: skip
         try:
