@@ -114,31 +114,32 @@ def test_a_base_comes_before_what_stands_on_it(place: Place, sessions: Sessions)
     assert re.findall(r"PASSED (\w)/test_", ended.output) == ["z", "b", "c", "a"], ended.output
 
 
-def test_what_stands_on_a_base_begins_when_that_is_through(place: Place, sessions: Sessions) -> None:
-    """Also with a worker to spare; others do not wait."""
+TIMES = """
+import time
+
+def told(): print({0!r}, time.time())
+
+def test_one():
+    told()
+    time.sleep(2)
+    told()
+
+def test_two(): told()
+"""
+
+
+def test_what_stands_on_a_base_comes_when_that_holds_its_datasets_and_others_do_not_wait(
+    place: Place, sessions: Sessions
+) -> None:
+    """However many workers there are."""
     (sessions.images / "root.tar").touch()
     for name, definition in {"a": 'from = "z"', "b": 'from = "z"', "c": TARBALL, "z": TARBALL}.items():
-        times = "import time\n\ndef test_it(request):\n"
-        times += f"    print({name!r}, time.time())\n    time.sleep(1)\n    print({name!r}, time.time())\n"
-        sessions.image(name, definition, tests=times)
-    ended = sessions.run("-n3", "-rP", "-k", "test_it")
+        sessions.image(name, definition, tests=TIMES.format(name))
+    ended = sessions.run("-n3", "-rP", "-k", "test_one or test_two")
     assert ended.status == 0, ended.output
     told = re.findall(r"^(\w) (\d+\.\d+)$", ended.output, re.M)
-    begun, over = dict(reversed(told)), dict(told)
-    assert set(begun) == {"a", "b", "c", "z"}
-    assert min(float(begun["a"]), float(begun["b"])) >= float(over["z"])
-    assert float(begun["c"]) < float(over["z"])
-    assert len(set(re.findall(r"\[(gw\d)\] .*PASSED [ab]/", ended.output))) == 2, "both workers went on at once"
-
-
-def test_what_stands_on_a_base_is_lost_with_its_worker(place: Place, sessions: Sessions) -> None:
-    (sessions.images / "root.tar").touch()
-    sessions.image("base", TARBALL, tests="import os\n\ndef test_it(): os.kill(os.getpid(), 9)\n")
-    sessions.image("upon", 'from = "base"', tests="def test_one(): pass\n\ndef test_two(): pass\n")
-    sessions.image("apart", TARBALL, tests="def test_one(): pass\n")
-    ended = sessions.run("-n2", "-k", "test_it or test_one or test_two")
-    assert checks(ended, "base", "FAILED") == ["test_it"], ended.output
-    assert checks(ended, "upon", "FAILED") == ["test_one"]
-    assert checks(ended, "upon", "BLOCKED") == ["test_two"]
-    assert "it died while it was at base, on which this stands" in ended.output
-    assert checks(ended, "apart", "PASSED") == ["test_one"]
+    moments = {name: sorted(float(moment) for one, moment in told if one == name) for name in "abcz"}
+    assert moments["c"][0] < moments["z"][1], "what stands on nothing does not wait"
+    assert min(moments["a"][0], moments["b"][0]) >= moments["z"][1]
+    begun = [re.search(rf"(gw\d)\] .*PASSED {name}/test_{name}.py::test_one", ended.output) for name in "ab"]
+    assert len({one[1] for one in begun if one is not None}) == 2, "two workers share what is left"

@@ -26,10 +26,10 @@ def _image(scope: str) -> Path | None:
 class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
     """Everything of an image is one scope, and so is a test module; a worker takes a scope as a whole.
 
-    What stands on an image is begun when all checks of that are through, or behind them on the same worker. Workers on
-    another host do not wait: they make the base in a pool of their own. A worker that dies fails the image that it was
-    at: half of its checks are no verdict, and another worker could not go on with what ran in the dead one. What it had
-    not begun goes to others.
+    What stands on an image waits until all checks of that are through: behind them on the same worker, or for the
+    image's lock, which is taken by its first check. Workers on another host do not wait: they make the base in a pool
+    of their own. A worker that dies fails the image that it was at: half of its checks are no verdict, and another
+    worker could not go on with what ran in the dead one. What it had not begun goes to others.
     """
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
@@ -46,27 +46,32 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
     def _assign_work_unit(self, node: Any) -> None:
         """Hands out a base before what stands on it, and else the longest, so that none comes alone at the end.
 
-        Hands out nothing where all that is left waits for a base.
+        What stands on a base that another worker is at comes last: it will wait for that. Hands out nothing where all
+        that is left stands on a base that is in the hands of another worker and not begun there.
         """
         below = Counter(base for scope in self.workqueue for base in self._bases(scope))
-        others = self._under_way(node)
+        begun, others = self._elsewhere(node)
         ready = [scope for scope in self.workqueue if others.isdisjoint(self._bases(scope))]
         if not ready:
             return
-        first = max(ready, key=lambda scope: (below[scope], self._cost(scope)))
+        first = max(ready, key=lambda one: (begun.isdisjoint(self._bases(one)), below[one], self._cost(one)))
         self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
-    def _under_way(self, node: Any) -> set[str]:
-        """The scopes that are not through yet and in the hands of other workers on a worker's host."""
+    def _elsewhere(self, node: Any) -> tuple[set[str], set[str]]:
+        """The scopes at which other workers on a worker's host are, and those that wait for these workers.
+
+        An image whose first check is through holds its datasets until its last one is: who comes to them waits.
+        """
         host = self._host(node)
-        return {
-            scope
-            for other, workload in self.assigned_work.items()
-            if other is not node and self._host(other) == host
-            for scope, unit in workload.items()
-            if not all(unit.values())
-        }
+        begun: set[str] = set()
+        others: set[str] = set()
+        for other, workload in self.assigned_work.items():
+            if other is not node and self._host(other) == host:
+                for scope, unit in workload.items():
+                    if not all(unit.values()):
+                        (begun if any(unit.values()) else others).add(scope)
+        return begun, others
 
     def _host(self, node: Any) -> str:
         """Where a worker is: the name of a build host, "" for this machine."""
@@ -101,10 +106,10 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
             node.shutdown()
 
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
-        """Takes note that a test is through; with the last one of an image, others may begin that stand on it."""
+        """Takes note that a test is through; with the first one of an image, others may be told what stands on it."""
         super().mark_test_complete(node, item_index, duration)
-        scope = self._split_scope(self.registered_collections[node][item_index])
-        if all(self.assigned_work[node][scope].values()):
+        done = [*self.assigned_work[node][self._split_scope(self.registered_collections[node][item_index])].values()]
+        if sum(done) == 1 or all(done):
             for other in self.nodes:
                 if other is not node:
                     self._reschedule(other)
@@ -112,7 +117,7 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
     def remove_node(self, node: Any) -> str | None:
         """Takes a worker out that has ended or died; returns the test that it died in, if others go on with the rest.
 
-        What stands on the image that it was at is as lost as that. Raises `KeyError` for a worker that had not begun.
+        Raises `KeyError` for a worker that had not begun.
         """
         workload = self.assigned_work[node]
         running = next((scope for scope, unit in workload.items() if not all(unit.values())), None)
@@ -126,10 +131,6 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
         del self.assigned_work[node], workload[running]
         self.workqueue.update({scope: unit for scope, unit in workload.items() if not all(unit.values())})
         self._report(node, lost, f"while it was at {lost[0]}")
-        if all(self._host(other) == self._host(node) for other in self.nodes):
-            for scope in [one for one in self.workqueue if running in self._bases(one)]:
-                base = Path(running).name
-                self._report(node, [*self.workqueue.pop(scope)], f"while it was at {base}, on which this stands")
         for other in self.nodes:
             self._reschedule(other)
         return None
