@@ -35,9 +35,9 @@ def test_a_disk_that_is_full_is_its_own(disposable_machine, machine):
     machine.run_expect([0], "head -c 1M /dev/urandom > /var/some")
 
 
-def test_that_fails_with_a_machine_of_its_own(disposable_machine, machine):
-    disposable_machine.run("poweroff --force")
-    assert disposable_machine.run("true").rc == 0, "as it has to fail"
+def test_that_fails_when_its_machine_ends(disposable_machine, machine):
+    ended = disposable_machine.run("poweroff --force; sleep 1000")
+    assert ended.rc == 0, "as it has to fail"
 
 
 def test_both_are_gone_by_now(machine):
@@ -93,8 +93,12 @@ def spare(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each(name: str, spare: tuple[Sessions, Session]) -> None:
-    wanted = "FAILED" if name == "test_that_fails_with_a_machine_of_its_own" else "PASSED"
+    wanted = "FAILED" if name == "test_that_fails_when_its_machine_ends" else "PASSED"
     assert spare[1].outcome(name) == wanted, spare[1].output
+
+
+def test_a_command_ends_with_its_machine(spare: tuple[Sessions, Session]) -> None:
+    assert re.search(r"exit_status=(255|1)\b.*poweroff --force", spare[1].output), spare[1].output
 
 
 def test_nothing_is_left(spare: tuple[Sessions, Session], nothing_left: Callable[..., list[str]]) -> None:
