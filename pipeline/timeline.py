@@ -109,16 +109,16 @@ def _legend(spans: Sequence[Span], total: float) -> Iterator[str]:
         ours = [span for span in spans if span.state == state]
         if not ours:
             continue
-        said = f"{state}: {len(ours)} stage{'s' if len(ours) > 1 else ''}, {_time(sum(one.seconds for one in ours))}"
+        said = f"{state}: {len(ours)} stage{'s' if len(ours) > 1 else ''}, {lasted(sum(one.seconds for one in ours))}"
         yield f'<rect class="{state}" x="{x:.0f}" y="52" width="12" height="12" rx="3"/>'
         yield f'<text x="{x + 18:.0f}" y="62">{said}</text>'
         x += 18 + len(said) * _LETTER + 26
-    yield f'<text class="quiet" x="{_WIDTH - _RIGHT}" y="62" text-anchor="end">{_time(total)} in all</text>'
+    yield f'<text class="quiet" x="{_WIDTH - _RIGHT}" y="62" text-anchor="end">{lasted(total)} in all</text>'
 
 
 def _band(worker: str, spans: list[Span], total: float, top: int, height: int) -> Iterator[str]:
     busy = sum(span.seconds for span in spans)
-    said = f"{_time(busy)} of work, {100 * busy / total:.0f} % of the time"
+    said = f"{lasted(busy)} of work, {100 * busy / total:.0f} % of the time"
     yield f'<rect class="band" x="12" y="{top}" width="{_WIDTH - 24}" height="{height}" rx="6"/>'
     yield f'<text class="image" x="24" y="{top + 21}">{escape(worker)}</text>'
     yield f'<text class="quiet" x="{_LEFT}" y="{top + 21}">{said}</text>'
@@ -127,11 +127,11 @@ def _band(worker: str, spans: list[Span], total: float, top: int, height: int) -
 def _row(spans: list[Span], begin: float, scale: float, top: int) -> Iterator[str]:
     image = spans[0].image
     yield f'<text class="image" x="24" y="{top + 17}">{escape(_short(image, 17))}</text>'
-    yield f'<text class="quiet" x="24" y="{top + 33}">{_time(sum(span.seconds for span in spans))}</text>'
+    yield f'<text class="quiet" x="24" y="{top + 33}">{lasted(sum(span.seconds for span in spans))}</text>'
     for span in spans:
         x, width = _LEFT + (span.start - begin) * scale, max(span.seconds * scale, 1.0)
         inner = max(width - 1, 1.0)  # a gap parts one stage from the next
-        told = f"{image} {span.stage}: {span.state}, {_time(span.seconds)}"
+        told = f"{image} {span.stage}: {span.state}, {lasted(span.seconds)}"
         yield f'<rect class="{span.state}" x="{x:.1f}" y="{top}" width="{inner:.1f}" height="{_BAR}" rx="3">'
         yield f"<title>{escape(told)}</title></rect>"
         if width > len(span.stage) * _LETTER + 8:
@@ -150,7 +150,7 @@ def _words(spans: list[Span], x: float, y: int) -> Iterator[str]:
 
 
 def _word(span: Span) -> tuple[str, str]:
-    took = _time(span.seconds)
+    took = lasted(span.seconds)
     if span.state == "ran":
         return f"{span.stage} {took}", f'{span.stage} <tspan class="quiet">{took}</tspan>'
     if span.seconds < 1.0:
@@ -169,7 +169,8 @@ def _axis(total: float, scale: float, bottom: int) -> Iterator[str]:
         yield f'<text class="quiet" x="{x:.1f}" y="{bottom + 6}" text-anchor="middle">{_clock(tick, total)}</text>'
 
 
-def _time(seconds: float) -> str:
+def lasted(seconds: float) -> str:
+    """A time in words: `0.3 s`, `95 s`, `3:07 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s".replace(".0 s", " s")
     whole = round(seconds)

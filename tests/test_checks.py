@@ -210,5 +210,7 @@ def test_each_fails_on_a_bad_machine_and_tells_what_to_do(bootstrapped: Place, s
     # What an image that passed has in its artifact.
     assert "The machine's journal" in page and "ill.service" in page.partition("The machine's journal")[2]
     assert re.search(r"Boot: \d+\.\d seconds", page) and "Chart of the boot" in page
-    assert re.search(r"<td>bash</td><td>1\.0-1</td>", page)
-    assert f"report: {sessions.artifacts}/reports/bad.html" in ended.output
+    assert re.search(r">bash</th><td>1\.0-1</td>", page)
+    index = sessions.artifacts / "reports/index.html"
+    assert f"report: {index}" in ended.output
+    assert "<title>1 image: 1 failed</title>" in index.read_text() and 'href="bad.html"' in index.read_text()

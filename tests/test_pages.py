@@ -12,7 +12,7 @@ import pytest
 from pipeline import remains
 from pipeline.artifact import manifest
 from pipeline.plugin import pages
-from pipeline.report import Page, Row, render
+from pipeline.report import Page, Part, Row, render
 
 EVIL = "<script>alert('x')</script>"
 
@@ -47,7 +47,7 @@ def test_a_page_says_what_was_built() -> None:
     text = render(page(receive=["zfs recv tank/web < web.zfs"]))
     for said in ("web <span class=\"state passed\">passed", "5.0 MiB", "zfs recv tank/web &lt; web.zfs",
                  "1.1</td><td>1.2", "curl", "gone", "boots later", "Bridge=br0", "nginx.service", "1.250",
-                 "healthy"):  # fmt: skip
+                 "healthy", 'href="index.html"'):  # fmt: skip
         assert said in text, said
 
 
@@ -71,7 +71,8 @@ def test_what_a_machine_says_is_never_part_of_the_page(other: dict[str, object])
 @pytest.mark.parametrize(
     ("states", "whole"),
     [
-        (["passed", "reused"], "passed"),
+        (["passed", "passed"], "passed"),
+        (["passed", "reused"], "reused"),
         (["passed", "skipped"], "skipped"),
         (["blocked", "failed", "passed"], "failed"),
     ],
@@ -96,10 +97,11 @@ def test_pages_are_made_of_reports_and_not_of_an_earlier_artifact(tmp_path: Path
             ("image.toml::snapshot", "skipped", ("", 0, "not exported")),
         )
     ]  # fmt: skip
-    (path,) = pages.write(tmp_path, {"web": reports})  # type: ignore[dict-item]
+    (part,) = pages.write(tmp_path, {"web": reports})  # type: ignore[dict-item]
+    assert part == Part("web", "failed", "test_page: no page", "web.html", 4.5)
+    path = tmp_path / "reports/web.html"
     text = path.read_text()
-    assert path == tmp_path / "reports/web.html"
-    assert "a note" in text and "<pre>no page</pre>" in text and "not exported" in text and "all that was done" in text
+    assert "a note" in text and ">no page</pre>" in text and "not exported" in text and "all that was done" in text
     assert MANIFEST.version not in text
     assert list(path.parent.iterdir()) == [path]
 
@@ -112,16 +114,18 @@ def test_a_page_of_an_image_that_failed_shows_what_its_machine_left(tmp_path: Pa
     log = tmp_path / "logs/web.log"
     log.parent.mkdir()
     log.write_text("all that was done")
-    (path,) = pages.write(tmp_path, {"web": [report]})
-    assert "Packages" not in path.read_text() and "journal" not in path.read_text(), "nothing was left"
+    path = tmp_path / "reports/web.html"
+    pages.write(tmp_path, {"web": [report]})
+    assert "Packages (" not in path.read_text() and "journal" not in path.read_text(), "nothing was left"
     machine = {"schema_version": 1, "journal": "nginx: no page", "chart": "<svg/>",
                "boot": {"seconds": 4.5, "units": {"slow.service": 3.25}},
                "packages": [{"name": "curl", "version": "8", "architecture": "amd64"}]}  # fmt: skip
     remains.beside(log).write_text(json.dumps(machine))
-    (path,) = pages.write(tmp_path, {"web": [report]})
+    (part,) = pages.write(tmp_path, {"web": [report]})
+    assert part.boot == 4.5
     text = path.read_text()
     for said in ("nginx: no page", "Boot: 4.5 seconds", "slow.service", "3.250", "data:image/svg+xml;base64,",
-                 "Packages (1)", "<td>curl</td><td>8</td>"):  # fmt: skip
+                 "Packages (1)", "curl</th><td>8</td>"):  # fmt: skip
         assert said in text, said
 
 

@@ -44,7 +44,7 @@ OPTIONS = (
     Option("dataset", str, "ZFS dataset to build in (default: a file-backed pool of goldspawn's own)", None, "NAME"),
     Option("artifacts", str, "where verified builds are written (default: artifacts/)", None, "DIR"),
     Option("no-export", bool, "build and verify, but write no artifact", False),
-    Option("no-report", bool, "write no page (HTML) of what became of each image", False),
+    Option("no-report", bool, "write no pages (HTML) of what became of the run and each image", False),
     Option(
         "deltas",
         list,

@@ -11,10 +11,11 @@ import pytest
 
 from pipeline import attend, channel
 from pipeline.errors import PlaceError
-from pipeline.plugin import pages, timeline
+from pipeline.plugin import timeline
 from pipeline.plugin.collect import image_name, needs_place
 from pipeline.plugin.display import Display
 from pipeline.plugin.options import settings
+from pipeline.plugin.run_page import RunPage
 from pipeline.progress import Progress, show_with
 
 
@@ -27,6 +28,8 @@ class Summary:
         self._clocks = timeline.Clocks()
         self._display: Display | None = None
         self._listener: channel.Listener | None = None
+        self._page = RunPage(config)
+        config.pluginmanager.register(self._page, "goldspawn-run-page")
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         if self._config.option.collectonly:
@@ -110,11 +113,11 @@ class Summary:
         artifacts = chosen.wishes.artifacts
         try:
             drawn = timeline.write(artifacts, self._reports, self._clocks)
-            made = pages.write(artifacts, self._reports) if chosen.report else []
+            page = self._page.write(artifacts, self._reports, drawn) if chosen.report else None
         except PlaceError as error:
             return f"no timeline or report: {error}"
         lines = [f"timeline: {drawn}"] if drawn is not None else []
-        lines += [f"report: {made[0] if len(made) == 1 else made[0].parent}"] if made else []
+        lines += [f"report: {page}"] if page is not None else []
         return "\n".join(lines)
 
     def _hide(self) -> None:

@@ -9,15 +9,13 @@ import contextlib
 import json
 import math
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from pipeline import timeline
-from pipeline.errors import PlaceError
+from pipeline import atomic, timeline
 from pipeline.timeline import Span, State
 
 FILE = "timeline.svg"
@@ -100,11 +98,8 @@ def write(folder: Path, reports: Mapping[str, Sequence[pytest.TestReport]], cloc
     for span in drawn:
         took[span.image] = round(took.get(span.image, 0.0) + span.seconds, 1)
     title = f"goldspawn: {len(took)} image{'s' if len(took) > 1 else ''}, {when}"
-    try:
-        _replace(path, timeline.draw(drawn, title))
-        _replace(folder / SECONDS, json.dumps({**seconds(folder), **took}, indent=1) + "\n")
-    except OSError as error:
-        raise PlaceError(f"{path}: cannot be written ({error.strerror})") from error
+    atomic.write(path, timeline.draw(drawn, title))
+    atomic.write(folder / SECONDS, json.dumps({**seconds(folder), **took}, indent=1) + "\n")
     return path
 
 
@@ -113,16 +108,6 @@ def seconds(folder: Path) -> dict[str, float]:
     with contextlib.suppress(OSError, ValueError):
         return {str(name): float(took) for name, took in json.loads((folder / SECONDS).read_text()).items()}
     return {}
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        whole.write_text(text)
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
 
 
 def stage(nodeid: str) -> str:
