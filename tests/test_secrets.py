@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
+import json
 import os
 import secrets as random
 import shutil
@@ -28,6 +30,9 @@ from pipeline.secrets import Secrets, nowhere_in, opened, read
 from pipeline.user_cache import exchange
 from tests.conftest import SMALL, Session, Sessions
 
+NASTY = 'it\'s "two"  words; # \\n \\x41 %i %% %h $HOME ${PATH} ü:\t\nlast line \n'
+"""A credential that ships, with all that means something to systemd on its way."""
+
 KEEPER = (
     SMALL
     + """
@@ -41,7 +46,10 @@ use = ["run"]
 
 [secrets.db-password]
 env = "DB_PASSWORD"
+
+[boot.credentials]
 """
+    + f"nasty = {json.dumps(NASTY)}\n"
 )
 LEAKER = (
     SMALL
@@ -59,11 +67,14 @@ SHOW = """
 Type=oneshot
 RemainAfterExit=yes
 LoadCredential=db-password
+LoadCredential=nasty
+ExecStart=/bin/sh -c 'base64 --wrap=0 ${CREDENTIALS_DIRECTORY}/nasty > /run/nasty'
 ExecStart=/bin/sh -c 'sha256sum < ${CREDENTIALS_DIRECTORY}/db-password > /run/digest'
 ExecStart=/bin/sh -c 'echo "told $(cat ${CREDENTIALS_DIRECTORY}/db-password)"'
 [Install]
 WantedBy=multi-user.target
 """
+IN_BASE64 = base64.b64encode(NASTY.encode()).decode()
 CONTROL = "a control that is looked for as the canaries are"
 
 
@@ -249,6 +260,9 @@ def kept(bootstrapped: Place, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     digest = hashlib.sha256(canaries[1].encode()).hexdigest()
     files = {"etc/systemd/system/show.service": SHOW, "etc/control": CONTROL}
     tests = f"def test_it_has_it(machine):\n    assert '{digest}' in machine.check_output('cat /run/digest')\n"
+    tests += (
+        f"def test_it_has_what_ships(machine):\n    assert '{IN_BASE64}' == machine.check_output('cat /run/nasty')\n"
+    )
     sessions.image("keeper", KEEPER, tests=tests, root=files)
     options = ("--image=keeper", "--rebuild=profile", f"--junitxml={sessions.artifacts}/junit.xml")
     with watching() as lines:
@@ -266,6 +280,7 @@ def holds(text: str, *where: str) -> list[str]:
 def test_who_needs_a_secret_has_it(kept: Kept) -> None:
     assert kept.session.status == 0, kept.session.output
     assert kept.session.outcome("test_it_has_it") == "PASSED"
+    assert kept.session.outcome("test_it_has_what_ships") == "PASSED", "a credential of image.toml"
 
 
 def test_ci_is_told_of_the_version_and_of_no_secret(kept: Kept) -> None:
@@ -325,6 +340,7 @@ def test_on_a_host_the_machine_has_it_from_the_credential_store(kept: Kept, plac
         run(["systemctl", "start", "systemd-nspawn@keeper"], timeout=place.limit(90))
         digest = hashlib.sha256(kept.canaries[1].encode()).hexdigest()
         assert digest in host("keeper").check_output("cat /run/digest")
+        assert host("keeper").check_output("cat /run/nasty") == IN_BASE64, "by the drop-in that ships"
     finally:
         run(["systemctl", "stop", "systemd-nspawn@keeper"], timeout=place.limit(90), check=False)
         Path("/etc/systemd/nspawn/keeper.nspawn").unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,32 @@ def test_the_unit_has_a_drop_in(text: str, line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "argument", "drop_in"),
+    [
+        ("C.UTF-8", "C.UTF-8", "C.UTF-8"),
+        ("https://a.example/~x,y=1@b", "https://a.example/~x,y=1@b", "https://a.example/~x,y=1@b"),
+        ("", "", ""),
+        ('a "b"', r"a\x20\x22b\x22", r"a\\x20\\x22b\\x22"),
+        ("50%h$HOME", r"50\x25h\x24HOME", r"50\\x25h\\x24HOME"),
+        ("a\\n\nü'", r"a\x5cn\x0a\xc3\xbc\x27", r"a\\x5cn\\x0a\\xc3\\xbc\\x27"),
+    ],
+)
+def test_a_credential_ships_as_its_value(value: str, argument: str, drop_in: str, tmp_path: Path) -> None:
+    one = image(tmp_path, f'[boot.credentials]\n"firstboot.locale" = {json.dumps(value)}')
+    ships = settings.shipped(one)
+    assert ships.options == settings.verified(one).options == [f"--set-credential=firstboot.locale:{argument}"]
+    assert rows(ships.drop_in)[:2] == ["[Service]", "ExecStart="]
+    assert ships.drop_in.endswith(f" --machine=%i --set-credential=firstboot.locale:{drop_in}\n")
+
+
+def test_credentials_of_both_kinds_are_passed_on_by_one_command(tmp_path: Path) -> None:
+    text = '[secrets.db]\nenv = "DB"\n[boot.credentials]\n"login.issue" = "web"\n[service]\ncpu_weight = 7'
+    made = dict(settings.files(image(tmp_path, text)))["web.conf"]
+    assert rows(made)[:4] == ["[Service]", "CPUWeight=7", "LoadCredential=db:web.db", "ExecStart="]
+    assert rows(made)[4].endswith("--machine=%i --load-credential=db:db --set-credential=login.issue:web")
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ('[nspawn.exec]\ncapability = ["CAP_NET_ADMN"]', 'expected a capability such as "CAP_NET_ADMIN"'),
@@ -107,6 +134,12 @@ def test_the_unit_has_a_drop_in(text: str, line: str, tmp_path: Path) -> None:
         ("[nspawn.files]\ninaccessible = ['/srv\\']", "expected an absolute path"),
         ("[nspawn.files]\nbind = ['/srv/a ']", "expected a path as"),
         ('[nspawn.files]\nbind = ["srv"]', 'expected a path as "/srv/www"'),
+        ('[boot.credentials]\n"a:b" = "x"', 'expected the name of a credential such as "firstboot.locale"'),
+        ('[boot.credentials]\n".hidden" = "x"', 'expected the name of a credential such as "firstboot.locale"'),
+        ("[boot.credentials]\na = 5", "boot.credentials.a: expected a string, got 5"),
+        (f'[boot.credentials]\na = "{"x" * 9000}"\nb = "{"ü" * 4000}"', "expected 16384 bytes at most in all, got"),
+        ('[boot]\ncredentials = "x"', 'boot.credentials: expected a table, got "x"'),
+        ('secrets.db = {env = "DB"}\n[boot.credentials]\ndb = "x"', "and `secrets` both have a credential db"),
         ('[boot]\nprivate_users = "pick"', 'expected true or false, "identity", or a range of at least 65536'),
         ('[boot]\nprivate_users = "524288:1000"', "or a range of at least 65536"),
         ('[boot]\nprivate_users = "2147450880"', "or a range of at least 65536 below 2^31"),

@@ -10,8 +10,9 @@ its mistakes are told, `document` the JSON schema and the reference page. Knows 
 
 from __future__ import annotations
 
+from pipeline.image.boot import Boot
 from pipeline.image.checks import Checks
-from pipeline.image.definition import Artifact, Boot, Group, Image, Profile, User, as_data
+from pipeline.image.definition import Artifact, Group, Image, Profile, User, as_data
 from pipeline.image.reading import FILE, check_name, load
 
 __all__ = ["FILE", "Artifact", "Boot", "Checks", "Group", "Image", "Profile", "User", "as_data", "check_name", "load"]

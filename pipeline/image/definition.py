@@ -14,9 +14,10 @@ from pydantic_core import ArgsKwargs, PydanticCustomError
 from pipeline import bootstrap
 from pipeline.bootstrap.method import STRICT, Settings
 from pipeline.bootstrap.values import Count, Packages, Text, unique
+from pipeline.image.boot import Boot
 from pipeline.image.checks import Checks
 from pipeline.image.nspawn import Nspawn
-from pipeline.image.private_users import PrivateUsers, impossible
+from pipeline.image.private_users import impossible
 from pipeline.image.secrets import Secret, SecretName, Use
 from pipeline.image.service import Service
 from pipeline.image.values import (
@@ -30,14 +31,11 @@ from pipeline.image.values import (
     ImageName,
     Locale,
     Password,
-    Size,
     Timezone,
-    Unit,
+    Units,
 )
 
 DEFAULT_METHOD = "mmdebstrap"
-
-Units = Annotated[tuple[Unit, ...], unique("unit")]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -108,42 +106,6 @@ class Profile:
             if twice := next((number for number in given if given.count(number) > 1), None):
                 raise PydanticCustomError("goldspawn", "{what} {n} is given twice", {"what": what, "n": twice})
         return self
-
-
-@dataclass(frozen=True, config=STRICT)
-class Boot:
-    """How the machine is run: limits, and what counts as a good boot."""
-
-    memory_max: Annotated[
-        Size | None, Field(description='Most memory, in bytes or as "512M". Default: no limit.', examples=["512M"])
-    ] = None  # fmt: skip
-    tasks_max: Annotated[Count | None, Field(description="Most processes and threads. Default: systemd's.")] = None
-    cpu_quota: Annotated[
-        Count | None, Field(description="Most time of processors, in percent of one; 200 is two. Default: no limit.")
-    ] = None  # fmt: skip
-    nofile: Annotated[Count | None, Field(description="Most open files of a process. Default: systemd's.")] = None
-    private_users: Annotated[
-        PrivateUsers, Field(description="The machine's user ids: true, a range of its own that the host picks; a range "
-        'as "524288:65536"; "identity", a user namespace with the host\'s ids up to 65535; false, those of the host.')
-    ] = True  # fmt: skip
-    allow_failed: Annotated[Units, Field(description="Units that may fail at boot.")] = ()
-    room: Annotated[
-        Size | None,
-        Field(
-            description="Most bytes that it can write while it is verified, before its disk is full. Default: half of "
-            "what the pool has free, and 4G at most.",
-            examples=["8G"],
-        ),
-    ] = None
-    timeout: Annotated[
-        float,
-        Field(
-            strict=True,
-            gt=0,
-            allow_inf_nan=False,
-            description="Seconds until the machine is ready, on a native host; longer in slower places.",
-        ),
-    ] = 60.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -237,6 +199,10 @@ class Definition:
         if self.checks.updates and self.bootstrap.method == "gentoo":
             message = "`checks.updates` asks apt; a build of Gentoo says by itself that nothing is left to update"
             raise PydanticCustomError("goldspawn", message)
+        secret = {name for name, one in self.secrets.items() if "credential" in one.use}
+        if both := sorted(secret & self.boot.credentials.keys()):
+            message = "`boot.credentials` and `secrets` both have a credential {name}"
+            raise PydanticCustomError("goldspawn", message, {"name": both[0]})
         if problem := impossible(self.boot.private_users, self.nspawn):
             raise PydanticCustomError("goldspawn", "{problem}", {"problem": problem})
         return self

@@ -68,6 +68,7 @@ cpu_quota = 150
 nofile = 8192
 private_users = true
 allow_failed = ["systemd-networkd-wait-online.service"]
+credentials = { "login.issue" = "web.example.org, made by goldspawn" }
 timeout = 60
 
 [nspawn.exec]

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from pipeline.bootstrap.values import Text, matching, refuse
+from pipeline.bootstrap.values import Text, matching, refuse, unique
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 NAME_RULE = "1 to 64 lower case letters, digits and hyphens, no hyphen first or last"
@@ -25,13 +25,8 @@ COMPRESSION = (
 UNIT = rf"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.({'|'.join(UNIT_TYPES)})"
 UNIT_RULE = 'the name of a unit with its type, such as "nginx.service"'
 
-Unit = Annotated[
-    Text,
-    matching(
-        UNIT,
-        UNIT_RULE,
-    ),
-]
+Unit = Annotated[Text, matching(UNIT, UNIT_RULE)]
+Units = Annotated[tuple[Unit, ...], unique("unit")]
 
 AccountName = Annotated[
     Text,

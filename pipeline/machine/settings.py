@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.image import Boot, Image
+from pipeline.image import Boot, Image, credentials
 from pipeline.image.containers import PARTS, mapping
 from pipeline.image.directives import lines
 from pipeline.image.private_users import own_range
@@ -33,14 +33,15 @@ _COMMAND = (
 class Settings:
     """The sections of a .nspawn file, the unit's directives, and the credentials that it passes on.
 
-    Of each of these, by its name, the file's name in a host's /etc/credstore (systemd.exec(5), LoadCredential=).
-    `unlike` says what is not as it ships, and why. `written` are those of [Files] by which the machine may write to
-    directories of the host.
+    Of each of these, by its name, the file's name in a host's /etc/credstore (systemd.exec(5), LoadCredential=);
+    `literals` are those that ship, by their names. `unlike` says what is not as it ships, and why. `written` are those
+    of [Files] by which the machine may write to directories of the host.
     """
 
     sections: Mapping[str, Lines] = field(default_factory=dict)
     service: Lines = ()
     credentials: Mapping[str, str] = field(default_factory=dict)
+    literals: Mapping[str, str] = field(default_factory=dict)
     unlike: tuple[str, ...] = ()
     written: Lines = ()
 
@@ -64,17 +65,22 @@ class Settings:
         return (*self.service, ("ExecStartPre", "-udevadm settle --timeout=30")) if takes else self.service
 
     @property
+    def options(self) -> list[str]:
+        """The options of systemd-nspawn for which a .nspawn file has no directive, but for what comes from files."""
+        return [credentials.option(name, value) for name, value in self.literals.items()]
+
+    @property
     def drop_in(self) -> str:
         """The text of the drop-in, "" if nothing stands in it.
 
         systemd-nspawn passes those credentials of its unit on that it is told of, and the unit's command is the only
         place for that (systemd-nspawn(1), --load-credential).
         """
-        rows = [*self.directives]
-        if self.credentials:
-            rows += [("LoadCredential", f"{name}:{file}") for name, file in self.credentials.items()]
-            passed = " ".join(f"--load-credential={name}:{name}" for name in self.credentials)
-            rows += [("ExecStart", ""), ("ExecStart", f"{_COMMAND} {passed}")]
+        rows = [*self.directives, *(("LoadCredential", f"{name}:{file}") for name, file in self.credentials.items())]
+        passed = [f"--load-credential={name}:{name}" for name in self.credentials]
+        passed += [credentials.in_unit_file(option) for option in self.options]
+        if passed:
+            rows += [("ExecStart", ""), ("ExecStart", " ".join([_COMMAND, *passed]))]
         return "\n".join(["[Service]", *(f"{key}={value}" for key, value in rows), ""]) if rows else ""
 
 
@@ -96,8 +102,8 @@ def shipped(image: Image) -> Settings:
     if given.network.private:
         own.append(("VirtualEthernet", "yes" if given.network.ethernet else "no"))
     sections = {"Exec": (*first, *lines(given.exec)), "Network": (*own, *network), "Files": tuple(files)}
-    credentials = {name: f"{image.name}.{name}" for name in image.secrets_for("credential")}
-    return Settings(sections, (*_limits(boot), *lines(image.service)), credentials)
+    stored = {name: f"{image.name}.{name}" for name in image.secrets_for("credential")}
+    return Settings(sections, (*_limits(boot), *lines(image.service)), stored, boot.credentials)
 
 
 def _limits(boot: Boot) -> Iterator[tuple[str, str]]:

@@ -110,7 +110,7 @@ class Machine:
             "systemd-run", "--quiet", "--collect", f"--unit={self.unit}", "--slice=machine.slice",
             *(f"--property={key}={value}" for key, value in told), "--",
             "systemd-nspawn", "--quiet", "--boot", "--settings=override", "--keep-unit",
-            *(f"--load-credential={name}:{path}" for name, path in self.credentials.items()),
+            *(f"--load-credential={name}:{path}" for name, path in self.credentials.items()), *self.settings.options,
             f"--machine={self.name}", f"--directory={self.directory}",
         ]  # fmt: skip
         _clear_written(self.name)
