@@ -170,11 +170,13 @@ def _axis(total: float, scale: float, bottom: int) -> Iterator[str]:
 
 
 def lasted(seconds: float) -> str:
-    """A time in words: `0.3 s`, `95 s`, `3:07 min`."""
+    """A time in words: `0.3 s`, `95 s`, `3:07 min`, `2:15 h`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s".replace(".0 s", " s")
     whole = round(seconds)
-    return f"{whole} s" if whole < 120 else f"{whole // 60}:{whole % 60:02} min"
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60}:{whole % 60:02} min" if whole < 7200 else f"{whole // 3600}:{whole % 3600 // 60:02} h"
 
 
 def _clock(seconds: int, total: float) -> str:

@@ -166,12 +166,13 @@ class Sessions:
         *args: str,
         until: Callable[[int], bool] | None = None,
         after: float = 0.5,
+        env: dict[str, str] | None = None,
     ) -> Struck:
         """Runs a session until `check` has begun and `until(pid)` is true, and `after` seconds more; then signals it.
 
         Ctrl-C goes to all of its foreground processes, as a terminal would send it; another signal to pytest alone.
         """
-        process = self.start(*args)
+        process = self.start(*args, env=env)
         watchdog = threading.Timer(400, process.kill)
         watchdog.start()
         try:

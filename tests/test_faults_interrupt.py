@@ -55,7 +55,9 @@ def test_an_interrupted_run_leaves_nothing(
     if check == "snapshot":
         until = lambda _: any(interrupted.artifacts.glob(f".{NAME}.partial-*/*.zfs"))  # noqa: E731
     left_out = others(check, NAME)
-    struck = interrupted.strike(check, signal.SIGINT, *left_out, until=until, after=after)
+    struck = interrupted.strike(
+        check, signal.SIGINT, *left_out, until=until, after=after, env={"GOLDSPAWN_NO_REPORT": "no"}
+    )
     assert struck.status == 2, struck.output
     assert "KeyboardInterrupt" in struck.output
     assert struck.outcomes("FAILED") == []
@@ -64,6 +66,8 @@ def test_an_interrupted_run_leaves_nothing(
     assert nothing_left(f"/mnt/{struck.pid}/", f"{NAME}-gs") == []
     assert not runs("sleep", "5.25")
     assert not (interrupted.artifacts / NAME).exists()
+    page = (interrupted.artifacts / "reports/index.html").read_text()
+    assert "<title>1 image: 1 unfinished</title>" in page and "The run ended early: it was interrupted" in page
     assert artifact_folder.sweep(interrupted.artifacts) == [] if interrupted.artifacts.exists() else True
 
 

@@ -138,7 +138,7 @@ def run(servers: list[Server], tmp_path_factory: pytest.TempPathFactory) -> tupl
         sessions.image(name, tests=TEST)
     options = [f"--build-host={server.option}" for server in servers]
     gone = f"--build-host=root@gone//ssh_config={servers[0].folder.parent}/ssh_config"
-    process = sessions.start(gone, *options)
+    process = sessions.start(gone, *options, env={"GOLDSPAWN_NO_REPORT": "no"})
     deadline = time.monotonic() + 400
     try:
         while not (busy := [server for server in servers if server.unpacks("lost")]):
@@ -187,6 +187,10 @@ def test_logs_and_timeline_are_where_the_run_was_started(run: tuple[Sessions, Se
     assert "### good: snapshot" in (sessions.artifacts / "logs/good.log").read_text()
     drawn = (sessions.artifacts / "timeline.svg").read_text()
     assert all(f">{name}</text>" in drawn for name in ("build1", "build2", "good", "lost"))
+    page = (sessions.artifacts / "reports/index.html").read_text()
+    assert "<title>2 images: 1 failed, 1 passed</title>" in page
+    assert "on build host root@build1, build host root@build2</p>" in page
+    assert "bootstrap: build host root@build" in page and manifest.load(sessions.artifacts / "good").version in page
 
 
 def test_a_host_keeps_no_copy_of_what_it_sent(run: tuple[Sessions, Session], servers: list[Server]) -> None:

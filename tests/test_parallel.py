@@ -81,7 +81,8 @@ def test_a_worker_that_dies_fails_its_image_and_no_other(place: Place, sessions:
     for name in ("second", "third", "fourth"):
         sessions.image(name, TARBALL, tests="def test_one(): pass\n\ndef test_two(): pass\n")
     (sessions.images / "root.tar").touch()
-    ended = sessions.run("-n2", "-k", "test_lives or test_dies or test_comes_after or test_one or test_two")
+    chosen = ("-n2", "-k", "test_lives or test_dies or test_comes_after or test_one or test_two")
+    ended = sessions.run(*chosen, env={"GOLDSPAWN_NO_REPORT": "no"})
     assert ended.status == 1
     assert checks(ended, "mortal", "PASSED") == ["test_lives"], ended.output
     assert checks(ended, "mortal", "FAILED") == ["test_dies"]
@@ -89,6 +90,9 @@ def test_a_worker_that_dies_fails_its_image_and_no_other(place: Place, sessions:
     assert re.search(r"worker gw\d is lost: it died while it was at mortal/test_mortal.py::test_dies", ended.output)
     for name in ("second", "third", "fourth"):
         assert checks(ended, name, "PASSED") == ["test_one", "test_two"]
+    page = (sessions.artifacts / "reports/index.html").read_text()
+    assert "<title>4 images: 1 failed, 3 unfinished</title>" in page
+    assert "test_dies: worker gw" in page and page.count("ended after test_two") == 3
 
 
 def test_the_image_that_takes_longest_begins_first(place: Place, sessions: Sessions) -> None:
