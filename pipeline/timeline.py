@@ -142,11 +142,13 @@ def _row(spans: list[Span], begin: float, scale: float, top: int) -> Iterator[st
 def _words(spans: list[Span], x: float, y: int) -> Iterator[str]:
     """All stages of an image in words, below its bars: also those whose bar is too narrow to hold any."""
     words = [_word(span) for span in spans]
-    wide = sum(len(plain) + 3 for plain, _ in words) * _LETTER * 0.86
+    wide = sum(len(plain) + 3 for plain, _ in words) * _LETTER * 0.9
     x = max(_LEFT, min(x, _WIDTH - _RIGHT - wide))
+    room = _WIDTH - _RIGHT - _LEFT
+    fits = f' textLength="{room}" lengthAdjust="spacingAndGlyphs"' if wide > room else ""
     dot = '<tspan class="quiet" dx="6">·</tspan><tspan dx="6"> </tspan>'
     said = dot.join(marked for _, marked in words)
-    yield f'<text x="{x:.1f}" y="{y}">{said}</text>'
+    yield f'<text x="{x:.1f}" y="{y}"{fits}>{said}</text>'
 
 
 def _word(span: Span) -> tuple[str, str]:

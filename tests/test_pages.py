@@ -83,7 +83,7 @@ def test_the_worst_counts(states: list[str], whole: str) -> None:
 
 def test_pages_are_made_of_reports_and_not_of_an_earlier_artifact(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/web.log").write_text("all that was done")
+    (tmp_path / "logs/web.log").write_text("all \x1b[32mthat\x1b[39;49;00m was done")
     (tmp_path / "web").mkdir()
     MANIFEST.save(tmp_path / "web")
     reports = [

@@ -63,6 +63,14 @@ def test_nothing_leaves_the_picture() -> None:
         assert float(bar.get("y", "0")) + float(bar.get("height", "0")) <= height
 
 
+def test_many_words_are_made_to_fit() -> None:
+    stages = ("dataset", "bootstrap", "cycles", "profile", "boot", "machinectl", "acceptance", "poweroff", "snapshot")
+    long = [Span("web1", stage, "gw0", n * 10, n * 10 + 9.9, "reused") for n, stage in enumerate(stages)]
+    for spans_, tight in ((long, 1), (long[:4], 0)):
+        found = [text for text in ET.fromstring(draw(spans_, "x")).iter(f"{NAME}text") if text.get("textLength")]
+        assert len(found) == tight
+
+
 def test_checks_become_stages_and_what_was_blocked_is_left_out() -> None:
     blocked = report("snapshot", 9, 0, outcome="skipped")
     blocked.blocked = "blocked by boot"  # type: ignore[attr-defined]

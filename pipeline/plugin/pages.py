@@ -58,7 +58,7 @@ def _page(artifacts: Path, image: str, reports: Sequence[pytest.TestReport]) -> 
         stages,
         tests,
         _text(log),
-        _text(folder / "journal.log") if made is not None else left.journal[-_MOST:],
+        _text(folder / "journal.log") if made is not None else _plain(left.journal[-_MOST:]),
         _text(folder / "boot.svg") if made is not None else left.chart,
         made,
         [line.strip() for line in receive.lines(made, folder)[1:]] if made is not None else (),
@@ -106,7 +106,7 @@ def _became(report: pytest.TestReport, note: str) -> tuple[State, str]:
     if reused := getattr(report, "reused", None):
         return "reused", str(reused)
     if report.failed:
-        return "failed", report.longreprtext
+        return "failed", _plain(report.longreprtext)
     if report.skipped:
         return "skipped", str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
     return "passed", note
@@ -123,4 +123,9 @@ def _text(path: Path) -> str:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return text if len(text) <= _MOST else f"… ({path} has the rest)\n{text[-_MOST:]}"
+    return _plain(text if len(text) <= _MOST else f"… ({path} has the rest)\n{text[-_MOST:]}")
+
+
+def _plain(text: str) -> str:
+    """A text without what would colour it on a terminal (ECMA-48, control sequences)."""
+    return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", text)

@@ -14,7 +14,7 @@ from pipeline.plugin import pages
 from pipeline.plugin.collect import image_folder, image_name
 from pipeline.plugin.loss import NAMES, Lost
 from pipeline.plugin.options import settings
-from pipeline.report import Part, Run, render
+from pipeline.report import Part, Run, render, shortened
 
 
 class RunPage:
@@ -56,9 +56,8 @@ class RunPage:
         if self._config.option.collectonly or not (reports or self._planned or self._wrong):
             return None
         parts = pages.write(artifacts, reports)
-        parts += [
-            Part(image, "failed", pages.brief(text)) for image, text in self._wrong.items() if image not in reports
-        ]
+        wrong = {image: shortened(pages.brief(text)) for image, text in self._wrong.items() if image not in reports}
+        parts += [Part(image, "failed", why) for image, why in wrong.items()]
         known = {part.image for part in parts}
         parts += [Part(image, "unfinished", "not begun") for image in self._planned if image not in known]
         folder = artifacts / pages.FOLDER

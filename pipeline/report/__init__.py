@@ -4,7 +4,7 @@ Knows nothing of pytest: what was checked comes in as rows, what was built as a 
 """
 
 from pipeline.report.page import Outcome, Page, Row, State
-from pipeline.report.run import Part, Run
+from pipeline.report.run import Part, Run, shortened
 from pipeline.report.template import render
 
-__all__ = ["Outcome", "Page", "Part", "Row", "Run", "State", "render"]
+__all__ = ["Outcome", "Page", "Part", "Row", "Run", "State", "render", "shortened"]

@@ -51,9 +51,14 @@ def _said(page: Page) -> str:
     if page.state == "reused":
         return ours[0].note
     more = f" (and {len(ours) - 1} more)" if len(ours) > 1 and page.state == "failed" else ""
-    text = " ".join((ours[0].brief or ours[0].note).split())
-    cut = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-    return f"{ours[0].name}: {cut}{more}" if cut else f"{ours[0].name}{more}"
+    said = shortened(ours[0].brief or ours[0].note)
+    return f"{ours[0].name}: {said}{more}" if said else f"{ours[0].name}{more}"
+
+
+def shortened(text: str) -> str:
+    """A text as one line, cut where it is too long for the page of the run."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 @dataclass(frozen=True)
