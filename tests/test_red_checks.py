@@ -78,7 +78,7 @@ BROKEN = (
     Broken(
         "sick",
         "boot",
-        ("the machine is degraded", "sick.service failed; its journal ends:", "this unit is sick", "boot.allow_failed"),
+        ("is degraded: sick.service failed", "sick.service failed; its journal", "this unit is sick", "allow_failed"),
         definition='[profile]\nenable = ["sick.service"]',
         root=_unit("sick.service", "/bin/sh -c 'echo this unit is sick; exit 3'"),
     ),

@@ -196,8 +196,10 @@ class Machine:
                 lines.append(f"{unit} {what}; its journal ends:")
                 lines += [f"    {line}" for line in self.unit_journal(unit)]
         if lines:
+            wrong = [f"{unit} {what}" for what, units in problems for unit in units]
+            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise CheckFailed(
-                f"the machine is {state}\n" + "\n".join(lines),
+                "\n".join([f"the machine is {state}: {', '.join(wrong[:3])}{more}", *lines]),
                 hint="a unit that may fail is named in boot.allow_failed of image.toml",
             )
         if state not in ("running", "degraded"):
