@@ -172,7 +172,16 @@ def test_what_was_not_begun_and_what_cannot_be_read_is_told_as_well(
 def test_an_image_called_index_has_a_page_of_its_own(pytestconfig: pytest.Config, tmp_path: Path) -> None:
     index = RunPage(pytestconfig).write(tmp_path, {"index": [report("boot")]}, None)
     assert index is not None and Seen(index.read_text()).links == ["index_.html"]
+    assert "ended early" not in index.read_text()
     assert Seen((index.parent / "index_.html").read_text()).links == ["index.html"]
+
+
+def test_a_run_that_stops_at_its_first_failure_says_so(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    page = RunPage(pytestconfig)
+    session = SimpleNamespace(shouldfail="stopping after 1 failures", shouldstop=False)
+    page.pytest_sessionfinish(session)  # type: ignore[arg-type]
+    index = page.write(tmp_path, {"web": [report("boot", "failed")]}, None)
+    assert index is not None and "The run ended early: stopping after 1 failures" in index.read_text()
 
 
 def test_where_it_cannot_be_written_is_said(pytestconfig: pytest.Config, tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ class RunPage:
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[Any]) -> None:
         self._stopped = str(excinfo.value) or "it was interrupted"
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """After `-x` or `--maxfail`."""
+        self._stopped = self._stopped or str(session.shouldfail or session.shouldstop or "")
+
     def write(
         self, artifacts: Path, reports: Mapping[str, Sequence[pytest.TestReport]], picture: Path | None
     ) -> Path | None:
