@@ -248,9 +248,10 @@ def small_tar(bootstrapped: Place) -> Path:
 
 
 @pytest.fixture(scope="module")
-def small_tree(bootstrapped: Place, small_tar: Path) -> Iterator[Path]:
+def small_tree(bootstrapped: Place, small_tar: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """The root file system of `SMALL`'s bootstrap on ZFS, mounted; gone after the module's tests."""
-    zfs, dataset = Zfs(), f"{bootstrapped.layout.boots}/small-tree"
+    # Named by the module: another worker may be at another module that has one.
+    zfs, dataset = Zfs(), f"{bootstrapped.layout.boots}/small-tree-{request.path.stem}"
     zfs.destroy(dataset)
     zfs.create(dataset)
     try:

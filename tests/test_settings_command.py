@@ -15,24 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.image import Image, load
 from pipeline.machine import settings
 from pipeline.machine.written import apart
+from tests.containers import Container, image
 
-NAME = "gs-settings"
-FILE = Path(f"/run/systemd/nspawn/{NAME}.nspawn")
 SHOWS = """#!/usr/bin/perl
 print join("\\0", @ARGV, map { "$_=$ENV{$_}" } grep { /^GIVEN/ } sort keys %ENV);
 """
 
 
 @pytest.fixture(scope="module")
-def tree(small_tree: Path) -> Iterator[Path]:
+def container(small_tree: Path) -> Iterator[Container]:
     """A small Debian, the same for all tests: they write to it where they say so."""
     (small_tree / "shows").write_text(SHOWS)
     (small_tree / "shows").chmod(0o755)
-    yield small_tree
-    FILE.unlink(missing_ok=True)
+    made = Container("gs-settings", small_tree)
+    yield made
+    made.file.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -47,40 +46,15 @@ def shared() -> Iterator[Path]:
         shutil.rmtree(where)
 
 
-def image(folder: Path, text: str) -> Image:
-    made = folder / "web"
-    made.mkdir(exist_ok=True)
-    (made / "image.toml").write_text(text)
-    return load(made)
-
-
-def run(tree: Path, said: settings.Settings, *command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command in the tree under settings; without one, what `nspawn.exec.parameters` says."""
-    text = said.nspawn.replace("Boot=yes\n", "" if command else "Boot=no\n")
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(text.replace("VirtualEthernet=yes\n", ""))
-    argv = ["systemd-nspawn", "--quiet", "--settings=override", "--register=no", "--keep-unit", "--console=pipe",
-            f"--machine={NAME}", f"--directory={tree}", *command]  # fmt: skip
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-
-
-def ask(tree: Path, folder: Path, text: str, script: str) -> list[str]:
-    """The lines that a script of sh prints in the tree under the settings that an image.toml ships."""
-    ended = run(tree, settings.shipped(image(folder, text)), "/bin/sh", "-c", script)
-    assert "ignoring" not in ended.stderr, ended.stderr
-    assert ended.returncode == 0, ended
-    return ended.stdout.splitlines()
-
-
 ODD = ['say "x"', "it's", "a\\b", "\\", "end\\", "'\"'\"", "$HOME ${HOME} %n %%", "  two  words ", "", "a\tb", "#;ä=",
        "a\\nb", '"']  # fmt: skip
 
 
-def test_parameters_and_environment_arrive_as_they_stand(tree: Path, tmp_path: Path) -> None:
+def test_parameters_and_environment_arrive_as_they_stand(container: Container, tmp_path: Path) -> None:
     variables = {f"GIVEN{number:02}": value for number, value in enumerate(ODD)}
     told = "".join(f"{name} = {json.dumps(value)}\n" for name, value in variables.items())
     text = f"[nspawn.exec]\nparameters = {json.dumps(['/shows', *ODD])}\n[nspawn.exec.environment]\n{told}"
-    ended = run(tree, settings.shipped(image(tmp_path, text)))
+    ended = container.run(settings.shipped(image(tmp_path, text)))
     assert ended.stderr == ""
     assert ended.stdout.split("\0") == [*ODD, *(f"{name}={value}" for name, value in variables.items())]
 
@@ -89,9 +63,9 @@ CALLS = "perl -e 'for (27, 149) { syscall($_, 4096, 4096, 0); print $!+0, qq(\\n
 """The errors of mincore(2) and mlock(2) of x86-64 for an address where nothing is: 1 where they are forbidden."""
 
 
-def test_calls_are_allowed_and_forbidden_each_by_its_own_sign(tree: Path, tmp_path: Path) -> None:
+def test_calls_are_allowed_and_forbidden_each_by_its_own_sign(container: Container, tmp_path: Path) -> None:
     for said, errors in (("", ["12", "1"]), ('"~mincore", "@memlock"', ["1", "12"]), ('"@memlock"', ["12", "12"])):
-        assert ask(tree, tmp_path, f"[nspawn.exec]\nsystem_call_filter = [{said}]", CALLS) == errors, said
+        assert container.ask(tmp_path, f"[nspawn.exec]\nsystem_call_filter = [{said}]", CALLS) == errors, said
 
 
 LIMITS = {
@@ -113,18 +87,18 @@ LIMITS = {
 }
 
 
-def test_every_limit_holds(tree: Path, tmp_path: Path) -> None:
+def test_every_limit_holds(container: Container, tmp_path: Path) -> None:
     given = ", ".join(f'{name} = "{value}"' for name, (value, _, _) in LIMITS.items())
     text = f"boot = {{private_users = false, nofile = 4096}}\n[nspawn.exec]\nlimits = {{{given}}}"
-    found = {line[:26].strip(): line[26:68].split() for line in ask(tree, tmp_path, text, "cat /proc/self/limits")}
+    found = {line[:26].strip(): line[26:68].split() for line in container.ask(tmp_path, text, "cat /proc/self/limits")}
     assert found["Max open files"] == ["4096", "4096"]
     wanted = {what: values.split() for _, what, values in LIMITS.values()}
     assert {what: found[what] for what in wanted} == wanted
 
 
-def test_personality(tree: Path, tmp_path: Path) -> None:
+def test_personality(container: Container, tmp_path: Path) -> None:
     for name, machine in (("x86", "i686"), ("x86-64", "x86_64")):
-        assert ask(tree, tmp_path, f'[nspawn.exec]\npersonality = "{name}"', "uname -m") == [machine]
+        assert container.ask(tmp_path, f'[nspawn.exec]\npersonality = "{name}"', "uname -m") == [machine]
 
 
 @pytest.mark.parametrize(
@@ -136,52 +110,52 @@ def test_personality(tree: Path, tmp_path: Path) -> None:
         ('"600000:131072"', ["0", "600000", "131072"], "0"),
     ],
 )
-def test_user_ids(users: str, uids: list[str], owner: str, tree: Path, tmp_path: Path) -> None:
+def test_user_ids(users: str, uids: list[str], owner: str, container: Container, tmp_path: Path) -> None:
     script = "cat /proc/self/uid_map; stat --format=%u /etc/passwd; touch /tmp/mine && rm /tmp/mine"
-    told = ask(tree, tmp_path, f"[boot]\nprivate_users = {users}", script)
+    told = container.ask(tmp_path, f"[boot]\nprivate_users = {users}", script)
     assert (told[0].split(), told[1]) == (uids, owner)
 
 
-def test_ownership_of_files(tree: Path, tmp_path: Path) -> None:
+def test_ownership_of_files(container: Container, tmp_path: Path) -> None:
     """Mapped, the files stay root's on the disk; with chown they are the range's own, for ever after."""
     users = '[boot]\nprivate_users = "524288"\n[nspawn.files]\nprivate_users_ownership = '
-    file, script = tree / "etc/passwd", "stat --format=%u /etc/passwd"
-    assert ask(tree, tmp_path, f'{users}"off"', script) == ["65534"]
-    assert (ask(tree, tmp_path, f'{users}"map"', script), file.stat().st_uid) == (["0"], 0)
+    file, script = container.tree / "etc/passwd", "stat --format=%u /etc/passwd"
+    assert container.ask(tmp_path, f'{users}"off"', script) == ["65534"]
+    assert (container.ask(tmp_path, f'{users}"map"', script), file.stat().st_uid) == (["0"], 0)
     try:
-        assert (ask(tree, tmp_path, f'{users}"chown"', script), file.stat().st_uid) == (["0"], 524288)
+        assert (container.ask(tmp_path, f'{users}"chown"', script), file.stat().st_uid) == (["0"], 524288)
     finally:
-        for path in (tree, *tree.rglob("*")):
+        for path in (container.tree, *container.tree.rglob("*")):
             status = path.lstat()
             os.chown(path, status.st_uid % 65536, status.st_gid % 65536, follow_symlinks=False)
             if not path.is_symlink():
                 path.chmod(status.st_mode & 0o7777)
 
 
-def test_a_root_that_forgets_all_but_usr(tree: Path, tmp_path: Path) -> None:
+def test_a_root_that_forgets_all_but_usr(container: Container, tmp_path: Path) -> None:
     script = "stat --file-system --format=%T /; ls /usr | head -1; touch /usr/new || touch /new && ls /home | wc -l"
-    assert ask(tree, tmp_path, '[nspawn.files]\nvolatile = "yes"', script) == ["tmpfs", "bin", "0"]
-    assert not (tree / "new").exists()
+    assert container.ask(tmp_path, '[nspawn.files]\nvolatile = "yes"', script) == ["tmpfs", "bin", "0"]
+    assert not (container.tree / "new").exists()
 
 
-def test_a_root_over_which_changes_are_forgotten(tree: Path, tmp_path: Path) -> None:
+def test_a_root_over_which_changes_are_forgotten(container: Container, tmp_path: Path) -> None:
     for users in ("false", '"identity"'):
         text = f'boot = {{private_users = {users}}}\n[nspawn.files]\nvolatile = "overlay"'
-        assert ask(tree, tmp_path, text, "touch /new /usr/new; ls /new /usr/new") == ["/new", "/usr/new"]
-        assert not (tree / "new").exists()
+        assert container.ask(tmp_path, text, "touch /new /usr/new; ls /new /usr/new") == ["/new", "/usr/new"]
+        assert not (container.tree / "new").exists()
 
 
-def test_another_root(tree: Path, tmp_path: Path) -> None:
-    deploy = tree / "deploy"
+def test_another_root(container: Container, tmp_path: Path) -> None:
+    deploy = container.tree / "deploy"
     deploy.mkdir()
     try:
-        subprocess.run(["cp", "-al", *(str(tree / one) for one in ("bin", "lib", "lib64", "usr", "etc")), str(deploy)],
-                       check=True)  # fmt: skip
+        parts = [str(container.tree / one) for one in ("bin", "lib", "lib64", "usr", "etc")]
+        subprocess.run(["cp", "-al", *parts, str(deploy)], check=True)
         for name in ("old", "proc", "sys", "dev", "run", "tmp"):
             (deploy / name).mkdir()
         for said, old in (("/deploy", ""), ("/deploy:/old", "shows")):
             text = f'boot = {{private_users = false}}\n[nspawn.exec]\npivot_root = "{said}"'
-            assert ask(tree, tmp_path, text, "ls -d /old/shows; test -e /shows || echo inner; true") == [
+            assert container.ask(tmp_path, text, "ls -d /old/shows; test -e /shows || echo inner; true") == [
                 *([f"/old/{old}"] if old else []), "inner",
             ]  # fmt: skip
     finally:
@@ -206,22 +180,22 @@ def resolved() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("how", ["copy", "replace", "bind"])
-def test_names_are_resolved_as_said(how: str, resolved: dict[str, str], tree: Path, tmp_path: Path) -> None:
-    file = tree / "etc/resolv.conf"
+def test_names_are_resolved_as_said(how: str, resolved: dict[str, str], container: Container, tmp_path: Path) -> None:
+    file = container.tree / "etc/resolv.conf"
     script = "cat /etc/resolv.conf; grep -c ' /etc/resolv.conf ' /proc/self/mountinfo"
     for kind, content in resolved.items():
         file.unlink(missing_ok=True)
         file.write_text("# its own\n")
-        told = ask(tree, tmp_path, f'[nspawn.exec]\nresolv_conf = "{how}-{kind}"', f"{script} || true")
+        told = container.ask(tmp_path, f'[nspawn.exec]\nresolv_conf = "{how}-{kind}"', f"{script} || true")
         assert told == [*content.splitlines(), "1" if how == "bind" else "0"], kind
     assert len(resolved) >= 3
 
 
-def test_names_are_resolved_by_its_own_file_or_by_none(tree: Path, tmp_path: Path) -> None:
+def test_names_are_resolved_by_its_own_file_or_by_none(container: Container, tmp_path: Path) -> None:
     for mode, left in (("off", "# its own"), ("auto", "# its own"), ("delete", "gone")):
-        (tree / "etc/resolv.conf").write_text("# its own\n")
+        (container.tree / "etc/resolv.conf").write_text("# its own\n")
         script = "cat /etc/resolv.conf 2>/dev/null || echo gone"
-        assert ask(tree, tmp_path, f'[nspawn.exec]\nresolv_conf = "{mode}"', script) == [left]
+        assert container.ask(tmp_path, f'[nspawn.exec]\nresolv_conf = "{mode}"', script) == [left]
 
 
 @pytest.mark.parametrize(
@@ -235,19 +209,19 @@ def test_names_are_resolved_by_its_own_file_or_by_none(tree: Path, tmp_path: Pat
         ("delete", "gone", "0", None),
     ],
 )
-def test_time_zone(mode: str, link: str, mounts: str, hosts: bool | None, tree: Path, tmp_path: Path) -> None:
+def test_time_zone(mode: str, link: str, mounts: str, hosts: bool | None, container: Container, tmp_path: Path) -> None:
     host = str(Path("/etc/localtime").readlink()).partition("zoneinfo/")[2]
     own = "Asia/Tokyo" if host != "Asia/Tokyo" else "Europe/Paris"
     for zone in (host, own):
-        file = tree / "usr/share/zoneinfo" / zone
+        file = container.tree / "usr/share/zoneinfo" / zone
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(f"/usr/share/zoneinfo/{zone}", file)
     links = {"own": f"/usr/share/zoneinfo/{own}", "host": f"../usr/share/zoneinfo/{host}"}
-    (tree / "etc/localtime").unlink(missing_ok=True)
-    (tree / "etc/localtime").symlink_to(links["own"])
+    (container.tree / "etc/localtime").unlink(missing_ok=True)
+    (container.tree / "etc/localtime").symlink_to(links["own"])
     script = "readlink /etc/localtime || (test -e /etc/localtime && echo there || echo gone)"
     script += "; grep -c zoneinfo /proc/self/mountinfo || true; date +%Z"
-    found = ask(tree, tmp_path, f'[nspawn.exec]\ntimezone = "{mode}"', script)
+    found = container.ask(tmp_path, f'[nspawn.exec]\ntimezone = "{mode}"', script)
     assert found[:2] == [links.get(link, link), mounts]
     zones = [
         subprocess.run(["date", "+%Z"], capture_output=True, text=True, check=True, env={"TZ": zone}).stdout.strip()
@@ -256,16 +230,16 @@ def test_time_zone(mode: str, link: str, mounts: str, hosts: bool | None, tree: 
     assert found[2] == zones[2 if hosts is None else int(hosts)]
 
 
-def test_what_is_written_to_an_overlay_is_seen(tree: Path, tmp_path: Path) -> None:
+def test_what_is_written_to_an_overlay_is_seen(container: Container, tmp_path: Path) -> None:
     text = 'boot = {private_users = false}\n[nspawn.files]\noverlay = ["+/opt::/opt"]'
-    assert ask(tree, tmp_path, text, "touch /opt/new && ls /opt") == ["new"]
-    assert not (tree / "opt/new").exists()
+    assert container.ask(tmp_path, text, "touch /opt/new && ls /opt") == ["new"]
+    assert not (container.tree / "opt/new").exists()
 
 
-def test_what_is_written_to_a_bind_arrives_at_the_host(shared: Path, tree: Path, tmp_path: Path) -> None:
+def test_what_is_written_to_a_bind_arrives_at_the_host(shared: Path, container: Container, tmp_path: Path) -> None:
     """As it ships; the machine that is verified is another thing, below."""
     script = "id -u; stat --format=%u /mnt; echo new > /mnt/new"
-    assert ask(tree, tmp_path, f'[nspawn.files]\nbind = ["{shared}:/mnt:idmap"]', script) == ["0", "0"]
+    assert container.ask(tmp_path, f'[nspawn.files]\nbind = ["{shared}:/mnt:idmap"]', script) == ["0", "0"]
     assert ((shared / "new").read_text(), (shared / "new").stat().st_uid) == ("new\n", 0)
 
 
@@ -300,17 +274,18 @@ def upper() -> Iterator[Path]:
     ],
 )
 def test_a_verified_machine_writes_to_a_bind_as_where_it_ships_and_nothing_arrives(
-    users: str, option: str, owner: int, seen: list[str], shared: Path, upper: Path, tree: Path, tmp_path: Path
-) -> None:
+    users: str, option: str, owner: int, seen: list[str], shared: Path, upper: Path, container: Container,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     for path in (shared, *shared.rglob("*")):
         os.chown(path, owner, owner)
     shared.chmod(0o750)
     text = f'boot = {{private_users = {users}}}\n[nspawn.files]\nbind = ["{shared}:/mnt{option}"]'
     made = image(tmp_path, text)
-    runs = apart(settings.verified(made), NAME, tree, upper)
-    there = run(tree, runs, "/bin/sh", "-c", WRITES)
+    runs = apart(settings.verified(made), container.name, container.tree, upper)
+    there = container.run(runs, "/bin/sh", "-c", WRITES)
     assert {path.name for path in shared.rglob("*")} == {"sub", "file"}
     assert (shared / "file").read_text() == "host\n"
-    ships = run(tree, settings.shipped(made), "/bin/sh", "-c", WRITES)
+    ships = container.run(settings.shipped(made), "/bin/sh", "-c", WRITES)
     assert there.stdout == ships.stdout, (there, ships)
     assert ships.stdout.splitlines() == seen
