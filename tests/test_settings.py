@@ -228,10 +228,11 @@ def test_what_the_host_has_is_shown_and_never_written_to(tmp_path: Path) -> None
     data.mkdir(mode=0o750)
     file.touch()
     binds = f'bind = ["{data}:/srv", "{file}", "/no/such"]\nbind_read_only = ["{data}:/ro"]'
-    variables = '[nspawn.exec]\nenvironment = { A = "1", B = "2" }\n'
+    variables = '[nspawn.exec]\nenvironment = { A = "1", B = "2" }\nsystem_call_filter = ["@keyring", "~mincore"]\n'
     runs = settings.verified(image(tmp_path, f"{variables}[nspawn.files]\n{binds}"))
     runs = apart(runs, "web-gs1", tmp_path, tmp_path / "room")
-    assert {'Environment="A=1"', 'Environment="B=2"'} <= set(rows(runs.nspawn))
+    twice = {'Environment="A=1"', 'Environment="B=2"', "SystemCallFilter=@keyring", "SystemCallFilter=~mincore"}
+    assert twice <= set(rows(runs.nspawn))
     over = f"Overlay={data}:{tmp_path}/room/1:/srv"
     assert {over, f"BindReadOnly={file}", f"BindReadOnly={data}:/ro"} <= set(rows(runs.nspawn))
     assert f"Bind={data}:/srv" not in rows(runs.nspawn)
