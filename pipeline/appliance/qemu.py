@@ -22,12 +22,10 @@ from pipeline.errors import PlaceError
 
 QEMU = "qemu-system-x86_64"
 
-# Without cpusets: whoever uses the first one patches the kernel's own code (get_page_from_freelist), and under TCG the
-# other processor was seen to run into the breakpoint of that patch and to panic ("Oops: int3").
 # Memory is not wiped when it is handed out: the guest is one user's own, and under TCG each page costs.
 _APPEND = (
     "console=ttyS0 panic=-1 mitigations=off quiet net.ifnames=0 rdinit=/init systemd.show_status=no "
-    "systemd.log_color=0 audit=0 zfs.zfs_arc_max=1073741824 cgroup_disable=cpuset init_on_alloc=0"
+    "systemd.log_color=0 audit=0 zfs.zfs_arc_max=1073741824 init_on_alloc=0"
 )
 _MACHINE = (
     "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-rtc", "base=utc",

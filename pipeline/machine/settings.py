@@ -243,8 +243,16 @@ def _service(rows: Lines, unlike: list[str]) -> Iterator[tuple[str, str]]:
             unlike.append(f"{key}={value}: {_OF_THE_HOST[key]}")
         elif key == "AllowedCPUs" and not processors(value) <= os.sched_getaffinity(0):
             unlike.append(f"{key}={value}: {_NO_PROCESSORS}")
+        elif key == "AllowedCPUs" and not cpusets():
+            unlike.append(f"{key}={value}: the kernel of this place has no cpusets")
         else:
             yield key, value
+
+
+def cpusets() -> bool:
+    """Whether this place can hold units to some of its processors: the appliance under TCG cannot."""
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    return controllers.exists() and "cpuset" in controllers.read_text().split()
 
 
 def files(image: Image) -> Sequence[tuple[str, str]]:
