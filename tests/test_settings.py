@@ -274,4 +274,10 @@ def test_what_a_test_place_has_not_is_left_out_and_told(tmp_path: Path) -> None:
 
 def test_a_machine_that_takes_a_link_of_the_host_waits_for_it_to_come_back(tmp_path: Path) -> None:
     made = dict(settings.files(image(tmp_path, '[nspawn.network]\ninterface = ["eth1"]')))
-    assert rows(made["web.conf"]) == ["[Service]", "ExecStartPre=-udevadm settle --timeout=30"]
+    assert rows(made["web.conf"])[:2] == ["[Service]", "ExecStartPre=-udevadm settle --timeout=30"]
+
+
+def test_a_unit_with_a_drop_in_clears_up_after_a_machine_that_was_killed(tmp_path: Path) -> None:
+    made = dict(settings.files(image(tmp_path, '[service]\nrestart = "on-failure"')))
+    assert [row.partition("=")[0] for row in rows(made["web.conf"])[1:]] == ["Restart", "ExecStopPost"]
+    assert "killed" in made["web.conf"]

@@ -29,6 +29,19 @@ _COMMAND = (
 """What systemd-nspawn@.service runs (systemd 252 to 257)."""
 
 
+_MACHINED = "org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager"
+
+_KILLED = (
+    """-sh -c 'case "$$EXIT_CODE" in killed|dumped) umount --quiet /run/systemd/nspawn/unix-export/%i; """
+    f"busctl --quiet call {_MACHINED} UnregisterMachine s %i;; esac'"
+)
+"""What a systemd-nspawn would do at its end, for one that is killed: for want of memory, or when a stop takes too long.
+
+With its mount still there another one refuses to start, and while the unit waits to be started again systemd-machined
+holds the name for taken (systemd 257).
+"""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The sections of a .nspawn file, the unit's directives, and the credentials that it passes on.
@@ -76,7 +89,10 @@ class Settings:
         systemd-nspawn passes those credentials of its unit on that it is told of, and the unit's command is the only
         place for that (systemd-nspawn(1), --load-credential).
         """
-        rows = [*self.directives, *(("LoadCredential", f"{name}:{file}") for name, file in self.credentials.items())]
+        rows = [*self.directives]
+        if rows or self.credentials or self.options:
+            rows.append(("ExecStopPost", _KILLED))
+        rows += [("LoadCredential", f"{name}:{file}") for name, file in self.credentials.items()]
         passed = [f"--load-credential={name}:{name}" for name in self.credentials]
         passed += [credentials.in_unit_file(option) for option in self.options]
         if passed:
