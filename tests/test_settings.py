@@ -166,6 +166,7 @@ def test_credentials_of_both_kinds_are_passed_on_by_one_command(tmp_path: Path) 
         ('[service]\ndevice_allow = ["fuse"]', 'expected a device such as "/dev/fuse rwm"'),
         ('[service]\nallowed_cpus = "3-1"', 'expected processors such as "0-3"'),
         ('[service]\nip_address_deny = ["999.1.1.1"]', 'expected addresses such as "10.0.0.0/8"'),
+        ('[service]\ndevice_policy = "strict"\ndevice_allow = ["/dev/null", "/dev/fuse"]', "/dev/zero, /dev/full"),
         ("[service]\ncpu_weight = 0", "service.cpu_weight: expected at least 1"),
     ],
 )  # fmt: skip

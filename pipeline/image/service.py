@@ -10,8 +10,9 @@ import re
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from pipeline.bootstrap.method import STRICT
 from pipeline.bootstrap.values import Text, matching, refuse, unique
@@ -61,6 +62,9 @@ Device = Annotated[
 Processors = Annotated[Text, AfterValidator(_processors)]
 Slice = Annotated[Text, matching(r"[A-Za-z0-9:_.\\-]+\.slice", 'the name of a slice, such as "web.slice"')]
 
+_MADE = ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
+"""What systemd-nspawn makes in each machine's /dev, or needs for its console: without one it does not start (257)."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class Service:
@@ -69,7 +73,7 @@ class Service:
     memory_high: Annotated[
         Size | None, Field(description="Memory above which it is slowed down.", examples=["400M"])
     ] = None  # fmt: skip
-    memory_low: Annotated[Size | None, Field(description="Memory that others do not take from it.")] = None
+    memory_low: Annotated[Size | None, Field(description="Memory that others in its slice do not take from it.")] = None
     memory_swap_max: Annotated[
         Size | Literal["0"] | None, Field(description='Most swap, "0" for none.')
     ] = None  # fmt: skip
@@ -84,12 +88,17 @@ class Service:
     ] = None
     device_policy: Annotated[
         Literal["auto", "closed", "strict"] | None,
-        Field(description="Devices that it may use: closed is those of `device_allow` and /dev/null and its like."),
+        Field(
+            description="Devices that it may use: strict is those of `device_allow` and of systemd-nspawn@.service; "
+            "closed, and auto as well, /dev/null and its like beside these."
+        ),
     ] = None
     device_allow: Annotated[
         tuple[Device, ...],
         unique("device"),
-        Field(description="Devices that it may use.", examples=[["/dev/kvm rw"]]),
+        Field(
+            description="Devices that it may use, beside those of systemd-nspawn@.service.", examples=[["/dev/kvm rw"]]
+        ),
     ] = ()
     ip_address_allow: Annotated[
         tuple[Address, ...], Directive("IPAddressAllow"), unique("address"),
@@ -113,3 +122,15 @@ class Service:
         Field(description="What becomes of it when one of its processes is killed for memory."),
     ] = None
     slice: Annotated[Slice | None, Field(description="Slice in which it is. Default: machine.slice.")] = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Service:
+        named = [one.split()[0] for one in self.device_allow]
+        lost = [f"/dev/{name}" for name in _MADE if f"/dev/{name}" not in named]
+        # Which of them are in a group is the host's affair.
+        if self.device_policy == "strict" and lost and not {"char-mem", "char-*"} & {*named}:
+            values = {"one": ", ".join(lost)}
+            raise PydanticCustomError(
+                "goldspawn", '`device_policy = "strict"` needs in `device_allow` what each machine has: {one}', values
+            )
+        return self
