@@ -10,9 +10,9 @@ from pipeline.image import Image, load
 from pipeline.machine import settings
 
 
-def image(folder: Path, text: str) -> Image:
-    """The image `web` of a definition, in a folder of tests."""
-    made = folder / "web"
+def image(folder: Path, text: str, name: str = "web") -> Image:
+    """The image of a definition, in a folder of tests."""
+    made = folder / name
     made.mkdir(exist_ok=True)
     (made / "image.toml").write_text(text)
     return load(made)
