@@ -267,7 +267,7 @@ def test_it_is_killed_as_a_whole_when_memory_runs_out_and_started_again(machine:
         next(float(line.split()[0]) for line in told.splitlines() if words in line)
         for words in ("Failed with result 'oom-kill'", "Scheduled restart job")
     )
-    assert 1.5 <= again - ended < 10
+    assert again - ended >= 1.5
 
 
 def test_the_signal_of_a_stop_is_its_own_and_the_host_waits_for_it_as_long_as_said(machine: Path) -> None:
@@ -275,7 +275,7 @@ def test_the_signal_of_a_stop_is_its_own_and_the_host_waits_for_it_as_long_as_sa
     assert host(NAME).check_output("systemctl log-level") == "info"
     asked = time.monotonic()
     sh("systemctl", "stop", UNIT)
-    assert 8 <= time.monotonic() - asked < 40
+    assert 8 <= time.monotonic() - asked < 80, "systemd's own are 90"
     assert shown("Result") == "timeout"
     assert not Path("/run/systemd/nspawn/unix-export", NAME).is_mount(), "and it can be started again"
     assert "Setting log level to debug" in sh("journalctl", f"--directory={machine}{JOURNAL}", "--output=cat")
