@@ -22,6 +22,8 @@ _CHECKS = "stages.checks"
 _READY = "check_"
 """How the name of a ready-made check begins, before its key in `[checks]`."""
 
+_READ = pytest.StashKey[dict[Path, Image]]()
+
 _TOLD = pytest.StashKey[set[Path]]()
 """The folders of images whose mistakes have been told: each is told once, whatever is collected of it."""
 
@@ -43,7 +45,7 @@ class ImageFile(pytest.Module):
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         try:
-            image = load(self.path.parent, settings(self.config).images)
+            image = image_in(self.path.parent, self.config)
         except GoldspawnError as error:
             self.config.stash.setdefault(_TOLD, set()).add(self.path.parent)
             raise self.CollectError(str(error)) from error
@@ -84,7 +86,7 @@ class ImagesMixin:
         if folder is None or "image" not in metafunc.fixturenames:
             return
         try:
-            image = load(folder, settings(metafunc.config).images)
+            image = image_in(folder, metafunc.config)
         except GoldspawnError as error:
             told = metafunc.config.stash.setdefault(_TOLD, set())
             if folder not in told:
@@ -150,9 +152,17 @@ def image_name(item: pytest.Item) -> str | None:
     return None if folder is None else folder.name
 
 
+def image_in(folder: Path, config: pytest.Config) -> Image:
+    """The image in a folder, read once in a session. Raises `InputError`."""
+    known = config.stash.setdefault(_READ, {})
+    if folder not in known:
+        known[folder] = load(folder, settings(config).images)
+    return known[folder]
+
+
 def image_of(item: pytest.Item) -> Image | None:
     folder = image_folder(item.path)
-    return None if folder is None else load(folder, settings(item.config).images)
+    return None if folder is None else image_in(folder, item.config)
 
 
 def is_stage(item: pytest.Item) -> bool:

@@ -12,9 +12,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped,unused-ignore]
 
 from pipeline.errors import InputError
-from pipeline.image import load
 from pipeline.plugin import loss, timeline
-from pipeline.plugin.collect import image_folder
+from pipeline.plugin.collect import image_folder, image_in
 from pipeline.plugin.options import settings
 
 
@@ -84,8 +83,7 @@ class ImageScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
             self._chains[scope] = ()
             with contextlib.suppress(InputError):  # which its worker reports
                 if (folder := _image(scope)) is not None:
-                    chain = load(folder, settings(self.config).images).chain
-                    self._chains[scope] = tuple(str(base.folder) for base in chain[1:])
+                    self._chains[scope] = tuple(str(base.folder) for base in image_in(folder, self.config).chain[1:])
         return self._chains[scope]
 
     def _cost(self, scope: str) -> float:
