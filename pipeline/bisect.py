@@ -34,14 +34,13 @@ def chain(build: Build, snapshot: str) -> list[tuple[str, str]]:
     return found
 
 
-def healthy(machine: Machine) -> None:
-    """The check that every machine has to pass: none but that it has booted and is well."""
+def bisect(build: Build, workspace: Workspace, segment: Segment | None, check: Check | None = None) -> str:
+    """Lines that say with which stage a machine ceased to pass a check, and how to look inside of what that left.
 
-
-def bisect(build: Build, workspace: Workspace, segment: Segment | None, check: Check = healthy) -> str:
-    """Lines that say with which stage a machine ceased to pass a check, and how to look inside of what that left."""
+    Without a check it need only boot and be healthy, as with one.
+    """
     lines = ["bisect: clones of what the stages left were booted, the last one first"]
-    good = "boots, and is healthy" + ("" if check is healthy else ", and passes that")
+    good = "boots, and is healthy" + ("" if check is None else ", and passes that")
     red = ("profile", workspace.candidate)
     for stage, snapshot in chain(build, workspace.candidate):
         if snapshot == workspace.candidate:
@@ -63,7 +62,7 @@ def bisect(build: Build, workspace: Workspace, segment: Segment | None, check: C
 
 
 @contextlib.contextmanager
-def bisected(build: Build, workspace: Workspace, segment: Segment | None, check: Check = healthy) -> Iterator[None]:
+def bisected(build: Build, workspace: Workspace, segment: Segment | None, check: Check | None = None) -> Iterator[None]:
     """Where the block fails with `CheckFailed`, and `--bisect` says so, its message has what `bisect` tells as well."""
     try:
         yield
@@ -73,12 +72,13 @@ def bisected(build: Build, workspace: Workspace, segment: Segment | None, check:
         raise
 
 
-def _problems(build: Build, snapshot: str, segment: Segment | None, check: Check) -> Iterator[str]:
-    """What is wrong with a machine made of a snapshot, in one line; nothing if it passes the check."""
+def _problems(build: Build, snapshot: str, segment: Segment | None, check: Check | None) -> Iterator[str]:
+    """What is wrong with a machine made of a snapshot, in one line; nothing if it is healthy and passes the check."""
     with another(build, snapshot, verified(build.image, segment), segment) as machine:
         try:
             machine.start()
             machine.judge()
-            check(machine)
+            if check is not None:
+                check(machine)
         except CheckFailed as error:
             yield error.message.splitlines()[0]

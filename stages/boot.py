@@ -48,7 +48,8 @@ def boot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> Itera
                     remains.keep(machine, build.log)
                     if build.wishes.keep and machine.state().running:
                         attend(machine.name, "boot failed", shell=build.wishes.shell)
-                    machine.stop()
+                    if build.wishes.bisect:  # it would take memory and time from those that are booted then
+                        machine.stop()
                     raise
                 unlike = f"; not as it ships: {'; '.join(machine.settings.unlike)}" if machine.settings.unlike else ""
                 build.notes["boot"] = f"ready and healthy after {time.monotonic() - started:.1f} s{unlike}"

@@ -6,13 +6,11 @@ would define each of them twice. Those called `check_KEY` are made where `[check
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from pipeline import remains
-from pipeline.bisect import Check
 from pipeline.build import Build
 from pipeline.checks import Subject, another, running, tree
 from pipeline.machine import Machine
@@ -20,8 +18,7 @@ from pipeline.machine import machinectl as ctl
 from pipeline.machine.timing import boot_times
 from pipeline.plugin.verdict import verdicts
 from pipeline.workspace import Workspace
-
-Verify = Callable[[Check], None]
+from stages.machinectl import Verify
 
 
 def dataset(dataset: Workspace) -> None:

@@ -11,6 +11,9 @@ from pipeline.build import Build
 from pipeline.machine import Machine
 from pipeline.workspace import Workspace
 
+Verify = Callable[[Check], None]
+"""Makes a check of the running machine."""
+
 
 @pytest.fixture(scope="session")
 def machinectl(boot: Machine) -> Machine:
@@ -19,7 +22,7 @@ def machinectl(boot: Machine) -> Machine:
 
 
 @pytest.fixture
-def verify(build: Build, profile: Workspace, machinectl: Machine) -> Callable[[Check], None]:
+def verify(build: Build, profile: Workspace, machinectl: Machine) -> Verify:
     """Makes a check of the running machine; where that fails, `--bisect` finds the stage since which it does."""
 
     def made(check: Check) -> None:

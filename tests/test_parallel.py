@@ -118,17 +118,30 @@ def test_a_base_comes_before_what_stands_on_it(place: Place, sessions: Sessions)
     assert re.findall(r"PASSED (\w)/test_", ended.output) == ["z", "b", "c", "a"], ended.output
 
 
-TIMES = """
-import time
+APART = """
+from pathlib import Path
 
-def told(): print({0!r}, time.time())
+def test_one(): Path({begun!r}).touch()
+
+def test_two(): pass
+"""
+BASE = """
+import time
+from pathlib import Path
 
 def test_one():
-    told()
-    time.sleep(2)
-    told()
+    deadline = time.monotonic() + 120
+    while not Path({begun!r}).exists():
+        assert time.monotonic() < deadline, "what stands on nothing waits as well"
+        time.sleep(0.1)
+    Path({done!r}).touch()
 
-def test_two(): told()
+def test_two(): pass
+"""
+ON_IT = """
+from pathlib import Path
+
+def test_one(): assert Path({done!r}).exists(), "the base holds its datasets by now"
 """
 
 
@@ -137,13 +150,12 @@ def test_what_stands_on_a_base_comes_when_that_holds_its_datasets_and_others_do_
 ) -> None:
     """However many workers there are."""
     (sessions.images / "root.tar").touch()
-    for name, definition in {"a": 'from = "z"', "b": 'from = "z"', "c": TARBALL, "z": TARBALL}.items():
-        sessions.image(name, definition, tests=TIMES.format(name))
-    ended = sessions.run("-n3", "-rP", "-k", "test_one or test_two")
+    marks = {name: str(sessions.images.parent / name) for name in ("begun", "done")}
+    for name, (definition, tests) in {
+        "a": ('from = "z"', ON_IT), "b": ('from = "z"', ON_IT), "c": (TARBALL, APART), "z": (TARBALL, BASE),
+    }.items():  # fmt: skip
+        sessions.image(name, definition, tests=tests.format(**marks))
+    ended = sessions.run("-n3", "-k", "test_one or test_two")
     assert ended.status == 0, ended.output
-    told = re.findall(r"^(\w) (\d+\.\d+)$", ended.output, re.M)
-    moments = {name: sorted(float(moment) for one, moment in told if one == name) for name in "abcz"}
-    assert moments["c"][0] < moments["z"][1], "what stands on nothing does not wait"
-    assert min(moments["a"][0], moments["b"][0]) >= moments["z"][1]
     begun = [re.search(rf"(gw\d)\] .*PASSED {name}/test_{name}.py::test_one", ended.output) for name in "ab"]
     assert len({one[1] for one in begun if one is not None}) == 2, "two workers share what is left"

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pipeline import atomic
 from pipeline.command import BuildLog, Result, output, run
 from pipeline.errors import CommandFailed, GoldspawnError
 
@@ -153,7 +154,7 @@ class Syncing:
             state = self._git(wanted, place, "rev-parse", "HEAD").stdout.strip()
         else:
             state = _timestamp(clone)
-        _write(place / SYNCED, state)
+        atomic.write(place / SYNCED, f"{state}\n")
         return state
 
     def _updated(self, wanted: Remote, clone: Path) -> bool:
@@ -247,9 +248,3 @@ def _timestamp(clone: Path) -> str:
     if not file.is_file():
         return str(time.time_ns())
     return hashlib.sha256(file.read_bytes()).hexdigest()[:40]
-
-
-def _write(file: Path, text: str) -> None:
-    fresh = file.with_name(f".{file.name}")
-    fresh.write_text(f"{text}\n")
-    fresh.replace(file)

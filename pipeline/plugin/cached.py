@@ -21,7 +21,8 @@ def show(chosen: Settings) -> int:
     words = [f"--days={limits.days}", f"--number={limits.number}", f"--size={limits.size}"]
     words += [f"--dataset={chosen.dataset}"] if chosen.dataset and chosen.choice.where == "native" else []
     status = _datasets(chosen, words)
-    print("\n".join(stored.table(exchange())))
+    for line in stored.table(exchange()):
+        print(line)
     return status
 
 

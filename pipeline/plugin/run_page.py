@@ -39,8 +39,10 @@ class RunPage:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Mistakes in an image's files, for which there is no check."""
+        if not report.failed:
+            return
         folder = image_folder(self._config.rootpath / report.nodeid.partition("::")[0])
-        if report.failed and folder is not None:
+        if folder is not None:
             self._wrong.setdefault(folder.name, report.longreprtext)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[Any]) -> None:

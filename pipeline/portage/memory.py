@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import atomic
 from pipeline.portage.cycles import Package, Root
 from pipeline.portage.emerge import Emerge
 from pipeline.portage.installed import installed
@@ -61,7 +61,8 @@ class Memory:
 
     def keep(self, place: Path, breaks: Sequence[Break], spoilt: Iterable[str]) -> None:
         """Remembers breaks that worked, and what was built against what they left incomplete."""
-        _write(place, {"format": FORMAT, "breaks": Plan(tuple(breaks)).as_json(), "spoilt": sorted(spoilt)})
+        data = {"format": FORMAT, "breaks": Plan(tuple(breaks)).as_json(), "spoilt": sorted(spoilt)}
+        atomic.write(place, json.dumps(data, indent=1) + "\n")
 
 
 @dataclass
@@ -118,16 +119,8 @@ class Unfinished:
             return
         file = self.tree / MARKER
         if self.halves:
-            _write(file, {"packages": self.halves, "since": self.since})
+            atomic.write(file, json.dumps({"packages": self.halves, "since": self.since}, indent=1) + "\n")
             return
         file.unlink(missing_ok=True)
         if file.parent.is_dir() and not any(file.parent.iterdir()):
             file.parent.rmdir()
-
-
-def _write(file: Path, data: Any) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(data, indent=1) + "\n")
-    fresh.replace(file)

@@ -10,11 +10,11 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import atomic
+from pipeline.errors import PlaceError
 from pipeline.user_cache import exchange
 
 _LARGE = 16 << 20
@@ -40,21 +40,11 @@ def of_file(path: Path) -> str:
             return str(told[-1])
     digest = _read(path)
     if time.time() - state.st_ctime > _SETTLED and path.stat().st_ctime_ns == state.st_ctime_ns:
-        _remember(memory, [*same, digest])
+        with contextlib.suppress(PlaceError):  # then it is read again
+            atomic.write(memory, json.dumps([*same, digest]))
     return digest
 
 
 def _read(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _remember(memory: Path, told: Sequence[str | int]) -> None:
-    with contextlib.suppress(OSError):  # then it is read again
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = memory.with_name(f"{memory.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            fresh.write_text(json.dumps(told))
-            fresh.replace(memory)
-        finally:
-            fresh.unlink(missing_ok=True)
