@@ -117,6 +117,11 @@ def gone(look: Callable[[], list[str]], limit: float) -> list[str]:
     return found
 
 
+def came(look: Callable[[], object], limit: float) -> bool:
+    """Waits until something is found, at most `limit` seconds; returns whether it was."""
+    return gone(lambda: [] if look() else ["not yet"], limit) == []
+
+
 def whole(artifacts: Path) -> bool:
     """Whether the artifact is not there, or passes goldspawn's own check."""
     folder = artifacts / NAME

@@ -17,7 +17,7 @@ from pipeline.errors import CommandFailed
 from pipeline.place import Place
 from pipeline.tarball import unpack
 from tests.conftest import SMALL, Sessions
-from tests.test_faults_kill import gone, running, runs
+from tests.test_faults_kill import came, running, runs
 
 
 def zfs(*args: str) -> str:
@@ -122,11 +122,11 @@ def test_two_runs_of_one_image_go_one_after_the_other(bootstrapped: Place, sessi
     first = sessions.start(*until_profile)
     second = None
     try:
-        assert gone(lambda: [] if runs("sleep", "600.25") else ["not yet"], 120) == []
+        assert came(lambda: runs("sleep", "600.25"), 120)
         second = sessions.start(*until_profile)
         waits = f"image coveted is held by process {first.pid}; waiting for it"
         log = sessions.artifacts / "logs" / f"coveted-{second.pid}.log"
-        assert gone(lambda: [] if log.exists() and waits in log.read_text() else ["not yet"], 120) == []
+        assert came(lambda: log.exists() and waits in log.read_text(), 120)
         for pid in running("sleep", "600.25"):
             os.kill(pid, signal.SIGTERM)
         said, _ = first.communicate(timeout=300)
@@ -146,10 +146,10 @@ def test_a_run_that_is_killed_while_another_waits_lets_it_go_on(bootstrapped: Pl
     first = sessions.start("-k", "profile")
     second = None
     try:
-        assert gone(lambda: [] if runs("sleep", "700.25") else ["not yet"], 120) == []
+        assert came(lambda: runs("sleep", "700.25"), 120)
         second = sessions.start("-k", "dataset")
         log = sessions.artifacts / "logs" / f"coveted2-{second.pid}.log"
-        assert gone(lambda: [] if log.exists() and "is held by process" in log.read_text() else ["not yet"], 120) == []
+        assert came(lambda: log.exists() and "is held by process" in log.read_text(), 120)
         first.kill()
         told, _ = second.communicate(timeout=120)
         assert second.returncode == 0, told

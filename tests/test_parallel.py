@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import uuid
 from pathlib import Path
 
 from pipeline.place import Place
 from tests.conftest import SMALL, Session, Sessions, forget
+from tests.test_faults_kill import came, running, runs
 
 TARBALL = '[bootstrap]\nmethod = "tarball"\ntarball = "../root.tar"\n'
 
@@ -59,15 +62,24 @@ def test_two_workers_that_need_one_base_build_it_once(bootstrapped: Place, sessi
     """It is not selected itself: each worker would make it for the image that it is at."""
     place = bootstrapped
     forget(place, "left", "right", "below")
-    sessions.image("below", SMALL, root={"etc/motd": f"{uuid.uuid4()}\n"})
+    # A line of its own, so that no earlier run's candidate is at hand. Who makes it goes on when the other waits.
+    sessions.image("below", SMALL + f'[profile]\nrun = [": {uuid.uuid4().hex}", "sleep 800.25 || true"]\n')
     for name in ("left", "right"):
         sessions.image(name, 'from = "below"\n')
-    ended = sessions.run("-n2", "--image=left", "--image=right", "-k", "dataset or bootstrap or cycles or profile")
-    assert ended.status == 0, ended.output
-    said = re.findall(r"^  bootstrap +[\d.]+ s +from below, (\w+)", ended.output, re.M)
-    assert sorted(said) == ["made", "reused"], ended.output
-    waited = [log for log in (sessions.artifacts / "logs").glob("*.log") if "image below is held by" in log.read_text()]
-    assert len(waited) == 1, "both came to it at the same time"
+    both = sessions.start("-n2", "--image=left", "--image=right", "-k", "dataset or bootstrap or cycles or profile")
+    try:
+        assert came(lambda: runs("sleep", "800.25"), 120)
+        logs = sessions.artifacts / "logs"
+        waits = "image below is held by"
+        assert came(lambda: any(waits in log.read_text() for log in logs.glob("*.log")), 120)
+        for pid in running("sleep", "800.25"):
+            os.kill(pid, signal.SIGTERM)
+        told, _ = both.communicate(timeout=300)
+    finally:
+        both.kill()
+    assert both.returncode == 0, told
+    said = re.findall(r"^  bootstrap +[\d.]+ s +from below, (\w+)", told, re.M)
+    assert sorted(said) == ["made", "reused"], told
     candidate = f"{place.layout.work}/below@candidate"
     names = ["zfs", "list", "-H", "-o", "name,origin", "-r", place.layout.base]
     listed = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()
