@@ -5,11 +5,14 @@ Run where there is ZFS and systemd, as root, from the repository:
     python3 benchmarks/reuse.py                on such a host
     python -m pipeline.appliance shell -- python3 "$PWD/benchmarks/reuse.py"      elsewhere
 
-Cold is `--rebuild` with `--max-age 0` of an image like web1: bootstrap, packages and all, in this very place.
+Cold is `--rebuild` of web1, or of another image that stands on no other: bootstrap, packages and all, in this very
+place. To boot and to verify a machine takes what it takes, however long it took to build: so the more there is to
+build, the smaller its part of that. `--package` adds packages to the image to show it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -17,18 +20,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[1]
-NAME = "web1"
 DATASET = "goldspawn/benchmark"
 
 
-def session(folder: Path, *options: str) -> tuple[float, float]:
+def session(folder: Path, image: str, *options: str) -> tuple[float, float]:
     """Seconds that a session of one image takes, and those of its stages alone (without pytest's own start)."""
     argv = [sys.executable, "-m", "pytest", "-p", "pipeline.plugin", "-p", "stages", "-p", "no:cacheprovider", "-q",
             f"--images={folder / 'images'}", f"--artifacts={folder / 'artifacts'}", "--where=native",
-            f"--dataset={DATASET}", f"--image={NAME}", *options]  # fmt: skip
+            f"--dataset={DATASET}", f"--image={image}", *options]  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOLDSPAWN_")}
     env = {**inherited, "PYTHONPATH": str(HOME), "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
     started = time.monotonic()
@@ -40,31 +43,40 @@ def session(folder: Path, *options: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", type=Path, default=HOME / "tests/images/web1", help="its folder (default: web1)")
+    parser.add_argument("--package", action="append", default=[], help="one more for profile.packages")
+    options = parser.parse_args()
     subprocess.run(["zfs", "create", "-p", "-o", "mountpoint=none", DATASET], check=True)
     try:
-        measure()
+        measure(options.image.resolve(), options.package)
     finally:
         subprocess.run(["zfs", "destroy", "-r", DATASET], check=True)
 
 
-def measure() -> None:
-    with tempfile.TemporaryDirectory(prefix="goldspawn-reuse-") as made:
-        folder = Path(made)
-        image = folder / "images" / NAME
-        shutil.copytree(HOME / "tests/images/web1", image)
-        session(folder, "--rebuild", "-k", "dataset")  # byte code and pool are there for all alike
-        rows = {"cold": session(folder, "--rebuild")}
-        rows["unchanged, not booted again"] = session(folder)
-        rows["unchanged, verified (--reverify)"] = session(folder, "--reverify")
+def measure(source: Path, more: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="goldspawn-reuse-", dir="/var/tmp") as made:
+        folder, name = Path(made), source.name
+        image = folder / "images" / name
+        shutil.copytree(source, image)
+        definition = (image / "image.toml").read_text()
+        assert "packages = [" in definition, "it has a list of packages, to which more can be added"
+        added = "".join(f'"{package}", ' for package in more)
+        (image / "image.toml").write_text(definition.replace("packages = [", f"packages = [{added}", 1))
+        session(folder, name, "--rebuild", "-k", "dataset")  # byte code and pool are there for all alike
+        rows = {"cold": session(folder, name, "--rebuild")}
+        rows["unchanged, not booted again"] = session(folder, name)
+        rows["unchanged, verified (--reverify)"] = session(folder, name, "--reverify")
         motd = image / "root/etc/motd"
+        motd.parent.mkdir(parents=True, exist_ok=True)
         motd.write_text("changed\n")
-        rows["a file changed, verified"] = session(folder)
+        rows["a file changed, verified"] = session(folder, name)
         motd.write_text("changed again\n")
-        rows["a file changed, profile alone (-k profile)"] = session(folder, "-k", "profile")
+        rows["a file changed, profile alone (-k profile)"] = session(folder, name, "-k", "profile")
         whole, stages = rows["cold"]
         print(f"{'':44} {'session':>9} {'of cold':>8} {'stages':>9} {'of cold':>8}")
-        for name, (seconds, inside) in rows.items():
-            print(f"{name:44} {seconds:7.1f} s {seconds / whole:8.1%} {inside:7.1f} s {inside / stages:8.1%}")
+        for row, (seconds, inside) in rows.items():
+            print(f"{row:44} {seconds:7.1f} s {seconds / whole:8.1%} {inside:7.1f} s {inside / stages:8.1%}")
 
 
 if __name__ == "__main__":
