@@ -1,11 +1,13 @@
 """Logins for servers of packages, in the format of apt_auth.conf(5): known to this process for as long as it lives.
 
-apt reads them from files; a look at whether an index has changed is a request of our own, and needs them as well.
+apt reads them from files, and git from a configuration that is made of them; a look at whether an index has changed is
+a request of our own, and needs them as well.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -22,6 +24,11 @@ class Login:
     path: str
     name: str
     password: str
+
+    @property
+    def authorization(self) -> str:
+        """The header of that name, as a server expects it (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
 
     def fits(self, uri: str) -> bool:
         """Whether it is for this address."""
@@ -61,6 +68,20 @@ def header(uri: str) -> dict[str, str]:
     """The header of a request for an address for which there is a login; {} for others."""
     for one in _known:
         if one.fits(uri):
-            both = base64.b64encode(f"{one.name}:{one.password}".encode()).decode()
-            return {"Authorization": f"Basic {both}"}
+            return {"Authorization": one.authorization}
     return {}
+
+
+def for_git(text: str) -> str:
+    """The logins of a file as a configuration of git (git-config(1), http.<url>.extraHeader)."""
+    sections = []
+    for one in parse(text):
+        address = json.dumps(f"{one.scheme or 'https'}://{one.host}{one.path}", ensure_ascii=False)
+        sections.append(f"[http {address}]\n\textraHeader = Authorization: {one.authorization}\n")
+    return "".join(sections)
+
+
+def git_environment(key: str = "", value: str = "") -> dict[str, str]:
+    """The variables with which git asks nobody for a login, and takes one setting more (git-config(1))."""
+    setting = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": value} if key else {}
+    return {"GIT_TERMINAL_PROMPT": "0", **setting}

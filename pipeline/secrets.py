@@ -34,6 +34,9 @@ INSIDE_AT = "/run/secrets"
 SHOWN_LOGINS = "/run/secrets.apt"
 """Where apt finds logins in a tree in which it runs."""
 
+SHOWN_GIT = "/run/secrets.git"
+"""Where git finds its logins in a builder root."""
+
 _FOLDER = RUN / "secrets" if os.geteuid() == 0 else Path("/dev/shm", f"goldspawn-secrets-{os.geteuid()}")
 """Where they lie: in memory."""
 
@@ -49,7 +52,15 @@ class Secrets:
     @property
     def logins(self) -> Path | None:
         """The folder with files of apt_auth.conf(5), None where there are none."""
-        return self.folder / "apt" if any(name in self.values for name in self.image.secrets_for("apt")) else None
+        return self._folder("apt")
+
+    @property
+    def git(self) -> Path | None:
+        """The folder with a `config` that git includes to log in (see `pipeline.netrc`), None where there is none."""
+        return self._folder("git")
+
+    def _folder(self, use: Use) -> Path | None:
+        return self.folder / use if any(name in self.values for name in self.image.secrets_for(use)) else None
 
     def files(self, use: Use) -> dict[str, Path]:
         """The files of the secrets that somebody is given, by name."""
@@ -73,7 +84,12 @@ def read(image: Image, name: str) -> bytes:
             raise InputError(f"{where}: {source} cannot be read ({error.strerror})") from error
     if not content.strip():
         raise InputError(f"{where}: {source} is empty")
-    if too_short(content, logins="apt" in secret.use):
+    if "git" in secret.use and not netrc.parse(content.decode(errors="replace")):
+        raise InputError(
+            f"{where}: what {source} holds is no login",
+            hint="machine git.example.org login NAME password PASSWORD, in one line or several (apt_auth.conf(5))",
+        )
+    if too_short(content, logins=secret.logs_in):
         raise InputError(
             f"{where}: what {source} holds is shorter than {SHORTEST} characters",
             hint="take a longer one: that could not be told from other text, to be masked or looked for",
@@ -90,17 +106,17 @@ def answer(message: channel.Message) -> channel.Message:
 
 
 @contextlib.contextmanager
-def opened(image: Image, use: Use | None = None) -> Iterator[Secrets]:
-    """The secrets of an image, or those for one use, while the block runs.
+def opened(image: Image, *uses: Use) -> Iterator[Secrets]:
+    """The secrets of an image, or those for some uses, while the block runs.
 
     Raises `InputError` for those that cannot be had, all at once.
     """
-    names = image.secrets if use is None else image.secrets_for(use)
+    names = {name for use in uses for name in image.secrets_for(use)} if uses else image.secrets.keys()
     if not names:
         yield Secrets(image)
         return
     values, problems = {}, []
-    for name in names:
+    for name in sorted(names):
         try:
             values[name] = _fetch(image, name)
         except InputError as error:
@@ -113,12 +129,16 @@ def opened(image: Image, use: Use | None = None) -> Iterator[Secrets]:
     (_FOLDER / str(os.getpid())).mkdir(parents=True, mode=0o700, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{image.name}-", dir=_FOLDER / str(os.getpid())))
     try:
-        (folder / "apt").mkdir()
+        for use in ("apt", "git"):
+            (folder / use).mkdir()
         for name, value in values.items():
             _write(folder / name, value)
-            if "apt" in image.secrets[name].use:
+            if image.secrets[name].logs_in:
                 netrc.know(value.decode(errors="replace"))
+            if "apt" in image.secrets[name].use:
                 _write(folder / "apt" / f"{name}.conf", value)
+        for_git = [values[name].decode(errors="replace") for name in image.secrets_for("git") if name in values]
+        _write(folder / "git/config", netrc.for_git("\n".join(for_git)).encode())
         yield Secrets(image, values, folder)
     finally:
         shutil.rmtree(folder)
@@ -144,7 +164,7 @@ def _sweep() -> None:
 
 
 def _hide(image: Image, name: str, value: bytes) -> None:
-    hide(value, logins="apt" in image.secrets[name].use)
+    hide(value, logins=image.secrets[name].logs_in)
 
 
 def nowhere_in(tree: Path, secrets: Secrets, log: BuildLog) -> None:
@@ -155,7 +175,7 @@ def nowhere_in(tree: Path, secrets: Secrets, log: BuildLog) -> None:
     for name, value in sorted(secrets.values.items()):
         log.line(f"secrets: looks for {name} in the tree")
         patterns = secrets.folder / ".looked-for"
-        _write(patterns, b"\n".join(telling(value, logins="apt" in secrets.image.secrets[name].use)))
+        _write(patterns, b"\n".join(telling(value, logins=secrets.image.secrets[name].logs_in)))
         argv = ["env", "LC_ALL=C", "grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings"]
         argv += ["--devices=skip", f"--file={patterns}", str(tree)]
         told = output(argv, check=False, timeout=1800)

@@ -109,7 +109,7 @@ def make(image: Image, part: str, *, folder: Path, max_age: float, log: BuildLog
         for old in folder.glob("*.tar"):
             if old != tar and time.time() - old.stat().st_mtime > KEPT:
                 _forget(old)
-        if tar.exists() and _holds(tar, max_age):
+        if tar.exists() and _holds(image, tar, max_age):
             log.line(f"{part}: reuses {tar.name}")
             return tar
         _forget(tar)
@@ -140,13 +140,15 @@ def _forget(tar: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _holds(tar: Path, max_age: float) -> bool:
+def _holds(image: Image, tar: Path, max_age: float) -> bool:
     """Whether a tar will do. Its time is when its world was last seen to be that of the repositories."""
     if max_age < 0:
         return False
     if 0 <= time.time() - tar.stat().st_mtime < max_age:  # one that a wrong clock dated into the future is looked at
         return True
-    if moved(drawn_from(tar)):
+    with secrets.opened(image, "apt", "git"):  # to look takes a login, where to fetch does
+        stale = bool(moved(drawn_from(tar)))
+    if stale:
         return False
     os.utime(tar)
     return True

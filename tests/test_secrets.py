@@ -104,6 +104,7 @@ def test_one_source_each_and_none_that_is_not_there(tmp_path: Path, monkeypatch:
         ('[secrets."a/b"]\nenv = "Y"\n', "expected letters, digits, dots, underscores and hyphens"),
         ('[secrets.a]\nenv = "1Y"\n', 'secrets.a.env: expected the name of a variable such as "DB_PASSWORD"'),
         ('[secrets.a]\nvalue = "Y"\n', "secrets.a.value: unknown key"),
+        ('[secrets.a]\nenv = "Y"\nuse = ["git"]\n', "`secrets.a`: git logs in for ebuild repositories"),
     ],
 )
 def test_mistakes_are_told(text: str, problem: str, tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from pipeline.gentoo.enter import Enter
 from pipeline.gentoo.resolved import Resolved, say_packages
 from pipeline.gentoo.syncing import Syncing, held
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
+from pipeline.netrc import git_environment
 from pipeline.portage import Emerge, Trial, configuration, repos_conf, status
 from pipeline.portage.cycles import Root
+from pipeline.secrets import SHOWN_GIT
 
 TARGET = "/mnt/goldspawn"
 """Where a builder sees the tree into which it merges."""
@@ -67,7 +69,7 @@ class BuilderRoot(Workshop):
         syncing = Syncing(
             self.store.repositories,
             lambda name, folder: where[name],
-            lambda argv, name, folder: [*self.enter(self.root, {where[name]: folder}, {}), *argv],
+            lambda argv, name, folder: self._syncing(argv, where[name], folder),
             self.log, self.slowness, self.max_age,
         )  # fmt: skip
         base = self.image.foundation.folder
@@ -79,6 +81,13 @@ class BuilderRoot(Workshop):
             if not repositories.is_filled(found[name]):
                 found[name] = repositories.of_section(known[name], self.settings, base, syncing)
         return found
+
+    def _syncing(self, argv: list[str], where: str, folder: Path) -> list[str]:
+        """A command line for a repository that is synced to `folder`, which the builder sees at `where`."""
+        shown = {SHOWN_GIT: self.logins} if self.logins is not None else {}
+        git = git_environment(*(("include.path", f"{SHOWN_GIT}/config") if shown else ()))
+        variables = (f"{name}={value}" for name, value in git.items())
+        return [*self.enter(self.root, {where: folder}, shown), "env", *variables, *argv]
 
     @cached_property
     def _known(self) -> ConfigParser:

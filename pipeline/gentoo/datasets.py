@@ -44,7 +44,7 @@ def workshop(build: Build, tars: Path) -> Iterator[Workshop]:
     copy = partial(copied, image=build.image.name, place=build.place, zfs=build.zfs)
     if settings.builder is not None:
         with _store(build) as store, _clone(build, settings.builder, tars) as root:
-            yield BuilderRoot(build.image, store, *shared, root, nspawn, copy)
+            yield BuilderRoot(build.image, store, *shared, root, nspawn, copy, logins=build.secrets.git)
         return
     if (emerge := host.here()) is None:
         raise InputError(
@@ -52,7 +52,7 @@ def workshop(build: Build, tars: Path) -> Iterator[Workshop]:
             hint='name a stage3, as builder = { tarball = "stage3-….tar.xz", sha256 = "…" }',
         )
     with _store(build) as store:
-        yield HostPortage(build.image, store, *shared, emerge, copy)
+        yield HostPortage(build.image, store, *shared, emerge, copy, logins=build.secrets.git)
 
 
 @contextlib.contextmanager

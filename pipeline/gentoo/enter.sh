@@ -11,7 +11,7 @@ while [ "$1" != -- ]; do
     mode=$1 from=$2 to=$root$3; shift 3
     [ -d "$to" ] || mkdir -p "$to"
     mount --bind "$from" "$to"
-    [ "$mode" = rw ] || mount -o remount,bind,ro "$to"
+    [ "$mode" = rw ] || mount -o remount,bind,ro,nosuid,nodev "$to"
 done
 shift
 rm -f "$root/etc/resolv.conf"

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import secrets
 from pipeline.appliance import namespace
 from pipeline.bootstrap.apart import pack
 from pipeline.bootstrap.gentoo import Gentoo
@@ -55,10 +56,11 @@ def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slown
     assert isinstance(image.bootstrap, Gentoo) and image.bootstrap.builder is not None
     if image.bootstrap.builder.directory is None:
         builder = str(make(image, BUILDER, folder=folder, max_age=math.inf, log=log, slowness=slowness))
-    with scratch(tar) as work:
+    with scratch(tar) as work, secrets.opened(image, "git") as given:
         store = folder.parent / "portage"
         store.mkdir(exist_ok=True)
         words = [str(image.folder), str(bootstrap), builder, str(store), str(work), str(max_age), str(slowness)]
+        words += [str(given.git)] if given.git is not None else []
         child = [sys.executable, "-m", "pipeline.gentoo", *words]
         try:
             run(namespace.inside(child, processes=True), log=log, timeout=_LIMIT, cwd=_HOME)
@@ -79,7 +81,9 @@ def make_merged(image: Image, tar: Path, *, log: BuildLog, max_age: float, slown
 _HOME = Path(__file__).parents[2]
 
 
-def work_here(folder: str, bootstrap: str, builder: str, store: str, work: str, max_age: str, slowness: str) -> int:
+def work_here(
+    folder: str, bootstrap: str, builder: str, store: str, work: str, max_age: str, slowness: str, logins: str = ""
+) -> int:
     """The process in the namespaces: merges, packs `work`/root.tar, and writes the result. Returns its exit status."""
     log = BuildLog(on_line=lambda line: print(line, flush=True))
     result = Path(work) / _RESULT
@@ -95,7 +99,10 @@ def work_here(folder: str, bootstrap: str, builder: str, store: str, work: str, 
             run(["cp", "--archive", "--one-file-system", f"{source}/.", str(root)], log=log, timeout=600)
         else:
             unpack(Path(builder), root, log=log, timeout=600 * float(slowness))
-        workshop = BuilderRoot(image, Store(Path(store)), log, float(slowness), float(max_age), root, chroot, copied)
+        workshop = BuilderRoot(
+            image, Store(Path(store)), log, float(slowness), float(max_age), root, chroot, copied,
+            logins=Path(logins) if logins else None,
+        )  # fmt: skip
         outcome = merge_sets(workshop, tree)
         (Path(work) / "root.tar").touch(mode=0o600)  # it holds /etc/shadow
         pack(tree, Path(work) / "root.tar", log=log, timeout=600 * float(slowness))

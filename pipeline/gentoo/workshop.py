@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -30,7 +30,8 @@ Copy = Callable[[Path], AbstractContextManager[Path]]
 class Workshop(ABC):
     """Where the packages of one image are merged; the `store` is shared with other images.
 
-    `slowness` multiplies all time limits; synced repositories may be `max_age` seconds old.
+    `slowness` multiplies all time limits; synced repositories may be `max_age` seconds old. `logins` is a folder with a
+    `config` with which git logs in where they are synced (`Secrets.git`), None for none.
     """
 
     image: Image
@@ -38,6 +39,7 @@ class Workshop(ABC):
     log: BuildLog
     slowness: float
     max_age: float
+    logins: Path | None = field(default=None, kw_only=True)
 
     spare_builder: ClassVar = False
     """Whether the `/` of emerge is somebody's machine, in which nothing may be merged incomplete."""

@@ -196,6 +196,10 @@ class Definition:
             values = {"name": asks[0]}
             message = '`secrets.{name}`: apt logs in with `bootstrap.method = "mmdebstrap"`; debootstrap cannot'
             raise PydanticCustomError("goldspawn", message, values)
+        asks = [name for name, secret in self.secrets.items() if "git" in secret.use]
+        if asks and self.base is None and self.bootstrap.method != "gentoo":
+            message = '`secrets.{name}`: git logs in for ebuild repositories, and `bootstrap.method` is not "gentoo"'
+            raise PydanticCustomError("goldspawn", message, {"name": asks[0]})
         if self.checks.updates and self.bootstrap.method == "gentoo":
             message = "`checks.updates` asks apt; a build of Gentoo says by itself that nothing is left to update"
             raise PydanticCustomError("goldspawn", message)

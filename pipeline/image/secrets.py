@@ -16,7 +16,7 @@ SecretName = Annotated[
     matching(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", "letters, digits, dots, underscores and hyphens, 100 at most"),
 ]
 Variable = Annotated[Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", 'the name of a variable such as "DB_PASSWORD"')]
-Use = Literal["credential", "run", "apt"]
+Use = Literal["credential", "run", "apt", "git"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,9 +36,14 @@ class Secret:
             min_length=1,
             description="Who is given it: the machine, as a systemd `credential` of this name; the commands of "
             "`profile.run`, as the file `/run/secrets/<name>` (`run`); `apt`, as logins for repositories "
-            "(apt_auth.conf(5)).",
+            "(apt_auth.conf(5)); `git`, as logins for ebuild repositories of git, in the same form.",
         ),
     ] = ("credential",)
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether it holds logins, in the form of apt_auth.conf(5)."""
+        return not {"apt", "git"}.isdisjoint(self.use)
 
     @model_validator(mode="after")
     def _one_source(self) -> Secret:

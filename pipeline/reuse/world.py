@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -112,8 +113,10 @@ _LOOKS: dict[Kind, Callable[[Source, float], bool]] = {"index": _index_same, "gi
 
 def _head(uri: str) -> str:
     argv = ["git", "-c", f"http.lowSpeedTime={_SILENCE:.0f}", "ls-remote", "--", uri, "HEAD"]
+    login = [f"{name}: {value}" for name, value in netrc.header(uri).items()]
+    env = {**os.environ, **netrc.git_environment(*(("http.extraHeader", *login) if login else ()))}
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=env)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _unseen(uri, str(error)) from error
     if done.returncode != 0 or not done.stdout.strip():

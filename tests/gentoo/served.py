@@ -1,11 +1,14 @@
-"""Git repositories for tests, and a server of ours that offers them on the loopback interface."""
+"""Git repositories for tests, and servers of ours that offer them on the loopback interface."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import http.server
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,69 @@ def git(folder: Path, *arguments: str) -> str:
     argv = ["git", "-C", str(folder), *arguments]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, env={**os.environ, **who}, timeout=60)
     return done.stdout.strip()
+
+
+class _WithLogin(http.server.BaseHTTPRequestHandler):
+    """git's own program for web servers (git-http-backend(1)), for whoever has the login."""
+
+    def do_GET(self) -> None:
+        server = self.server
+        assert isinstance(server, LoginServer)
+        given = self.headers.get("Authorization", "")
+        server.asked.append(given != "")
+        if given != f"Basic {base64.b64encode(server.login.encode()).decode()}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        path, _, query = self.path.partition("?")
+        environment = {
+            **os.environ, "GIT_PROJECT_ROOT": str(server.base), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
+            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "REMOTE_USER": "me",
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""), "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+        }  # fmt: skip
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        done = subprocess.run(["git", "http-backend"], input=body, env=environment, capture_output=True, timeout=60)
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.decode().splitlines())
+        self.send_response(int(fields.pop("Status", "200").split()[0]))
+        for name, value in {**fields, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class LoginServer(http.server.ThreadingHTTPServer):
+    """A web server for the git repositories in a folder; `login` is NAME:PASSWORD, `asked` tells who came with one."""
+
+    def __init__(self, base: Path, login: str) -> None:
+        super().__init__(("127.0.0.1", 0), _WithLogin)
+        self.base, self.login = base, login
+        self.asked: list[bool] = []
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+@contextlib.contextmanager
+def offered_with_login(base: Path, login: str) -> Iterator[LoginServer]:
+    """Such a server, while the block runs."""
+    with LoginServer(base, login) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager
