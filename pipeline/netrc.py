@@ -1,15 +1,16 @@
 """Logins for servers of packages, in the format of apt_auth.conf(5): known to this process for as long as it lives.
 
-apt reads them from files, and git from a configuration that is made of them; a look at whether an index has changed is
-a request of our own, and needs them as well.
+apt reads them from files, and git asks a helper of ours; a look at whether an index has changed is a request of our
+own, and needs them as well.
 """
 
 from __future__ import annotations
 
 import base64
-import json
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,6 @@ class Login:
     path: str
     name: str
     password: str
-
-    @property
-    def authorization(self) -> str:
-        """The header of that name, as a server expects it (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
 
     def fits(self, uri: str) -> bool:
         """Whether it is for this address."""
@@ -68,20 +64,51 @@ def header(uri: str) -> dict[str, str]:
     """The header of a request for an address for which there is a login; {} for others."""
     for one in _known:
         if one.fits(uri):
-            return {"Authorization": one.authorization}
+            both = base64.b64encode(f"{one.name}:{one.password}".encode()).decode()
+            return {"Authorization": f"Basic {both}"}
     return {}
 
 
 def for_git(text: str) -> str:
-    """The logins of a file as a configuration of git (git-config(1), http.<url>.extraHeader)."""
-    sections = []
-    for one in parse(text):
-        address = json.dumps(f"{one.scheme or 'https'}://{one.host}{one.path}", ensure_ascii=False)
-        sections.append(f"[http {address}]\n\textraHeader = Authorization: {one.authorization}\n")
-    return "".join(sections)
+    """The logins of a file as git-credential-store(1) has them: one for a host, whatever the path."""
+    found = parse(text)
+    words = [(one.scheme or "https", quote(one.name, ""), quote(one.password, ""), one.host) for one in found]
+    return "".join(f"{scheme}://{name}:{password}@{host}\n" for scheme, name, password, host in words)
 
 
-def git_environment(key: str = "", value: str = "") -> dict[str, str]:
-    """The variables with which git asks nobody for a login, and takes one setting more (git-config(1))."""
-    setting = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": value} if key else {}
-    return {"GIT_TERMINAL_PROMPT": "0", **setting}
+def git_from_file(file: str | None) -> dict[str, str]:
+    """The variables with which git logs in as `for_git` wrote it to a file, and asks nobody.
+
+    A helper is asked for the server that git talks to, so a login is for none to which that leads.
+    """
+    get = f"git credential-store --file={shlex.quote(file)} get" if file is not None else ""
+    return _git_environment({"credential.helper": _helper(get)} if get else {})
+
+
+def git_for(uri: str) -> dict[str, str]:
+    """The variables with which git logs in at an address for which there is a login, and asks nobody."""
+    for one in _known:
+        if one.fits(uri):
+            parts = urlsplit(uri)
+            scope = f"credential.{parts.scheme}://{parts.netloc}.helper"
+            told = f'printf "username=%s\\npassword=%s\\n" "${_NAME}" "${_PASSWORD}"'
+            return {**_git_environment({scope: _helper(told)}), _NAME: one.name, _PASSWORD: one.password}
+    return _git_environment({})
+
+
+_NAME, _PASSWORD = "GOLDSPAWN_LOGIN", "GOLDSPAWN_PASSWORD"
+
+
+def _helper(get: str) -> str:
+    """A helper of git (gitcredentials(7)) that only ever tells: what a server refuses is not taken out of our files."""
+    return f'!f() {{ test "$1" != get || {get}; }}; f'
+
+
+def _git_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings as variables (git-config(1), GIT_CONFIG_COUNT)."""
+    told = {"GIT_TERMINAL_PROMPT": "0"}
+    if settings:
+        told["GIT_CONFIG_COUNT"] = str(len(settings))
+    for number, (key, value) in enumerate(settings.items()):
+        told |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return told

@@ -52,15 +52,15 @@ class Secrets:
     @property
     def logins(self) -> Path | None:
         """The folder with files of apt_auth.conf(5), None where there are none."""
-        return self._folder("apt")
+        return self.folder / "apt" if self._has("apt") else None
 
     @property
     def git(self) -> Path | None:
-        """The folder with a `config` that git includes to log in (see `pipeline.netrc`), None where there is none."""
-        return self._folder("git")
+        """The file with git's logins, alone in its folder (see `netrc.for_git`), None where there are none."""
+        return self.folder / "git/logins" if self._has("git") else None
 
-    def _folder(self, use: Use) -> Path | None:
-        return self.folder / use if any(name in self.values for name in self.image.secrets_for(use)) else None
+    def _has(self, use: Use) -> bool:
+        return any(name in self.values for name in self.image.secrets_for(use))
 
     def files(self, use: Use) -> dict[str, Path]:
         """The files of the secrets that somebody is given, by name."""
@@ -138,7 +138,7 @@ def opened(image: Image, *uses: Use) -> Iterator[Secrets]:
             if "apt" in image.secrets[name].use:
                 _write(folder / "apt" / f"{name}.conf", value)
         for_git = [values[name].decode(errors="replace") for name in image.secrets_for("git") if name in values]
-        _write(folder / "git/config", netrc.for_git("\n".join(for_git)).encode())
+        _write(folder / "git/logins", netrc.for_git("\n".join(for_git)).encode())
         yield Secrets(image, values, folder)
     finally:
         shutil.rmtree(folder)

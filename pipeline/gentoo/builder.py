@@ -19,7 +19,7 @@ from pipeline.gentoo.enter import Enter
 from pipeline.gentoo.resolved import Resolved, say_packages
 from pipeline.gentoo.syncing import Syncing, held
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
-from pipeline.netrc import git_environment
+from pipeline.netrc import git_from_file
 from pipeline.portage import Emerge, Trial, configuration, repos_conf, status
 from pipeline.portage.cycles import Root
 from pipeline.secrets import SHOWN_GIT
@@ -84,8 +84,8 @@ class BuilderRoot(Workshop):
 
     def _syncing(self, argv: list[str], where: str, folder: Path) -> list[str]:
         """A command line for a repository that is synced to `folder`, which the builder sees at `where`."""
-        shown = {SHOWN_GIT: self.logins} if self.logins is not None else {}
-        git = git_environment(*(("include.path", f"{SHOWN_GIT}/config") if shown else ()))
+        shown = {SHOWN_GIT: self.logins.parent} if self.logins is not None else {}
+        git = git_from_file(f"{SHOWN_GIT}/{self.logins.name}" if self.logins is not None else None)
         variables = (f"{name}={value}" for name, value in git.items())
         return [*self.enter(self.root, {where: folder}, shown), "env", *variables, *argv]
 

@@ -21,7 +21,7 @@ from pipeline.gentoo.counting import Counting
 from pipeline.gentoo.resolved import Resolved, say_packages
 from pipeline.gentoo.syncing import Syncing, held
 from pipeline.gentoo.workshop import Copy, Workshop, environment, options
-from pipeline.netrc import git_environment
+from pipeline.netrc import git_from_file
 from pipeline.portage import Emerge, Trial, configuration, repos_conf, status
 from pipeline.portage.cycles import Root
 
@@ -121,7 +121,7 @@ class HostPortage(Workshop):
         """A command line for a repository that is synced to `folder`; programs of Portage are those beside emerge."""
         beside = Path(self.program).with_name(argv[0])
         program = str(beside) if beside.exists() else argv[0]
-        git = git_environment(*(("include.path", str(self.logins / "config")) if self.logins is not None else ()))
+        git = git_from_file(str(self.logins) if self.logins is not None else None)
         told = {**self.variables, **git, "PORTAGE_REPOSITORIES": self._repos_conf({name: folder})}
         return ["env", *(f"{variable}={value}" for variable, value in told.items()), program, *argv[1:]]
 

@@ -30,8 +30,8 @@ Copy = Callable[[Path], AbstractContextManager[Path]]
 class Workshop(ABC):
     """Where the packages of one image are merged; the `store` is shared with other images.
 
-    `slowness` multiplies all time limits; synced repositories may be `max_age` seconds old. `logins` is a folder with a
-    `config` with which git logs in where they are synced (`Secrets.git`), None for none.
+    `slowness` multiplies all time limits; synced repositories may be `max_age` seconds old. `logins` is a file of
+    git-credential-store(1) for those of git, alone in its folder, None for none.
     """
 
     image: Image

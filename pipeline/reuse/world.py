@@ -113,8 +113,7 @@ _LOOKS: dict[Kind, Callable[[Source, float], bool]] = {"index": _index_same, "gi
 
 def _head(uri: str) -> str:
     argv = ["git", "-c", f"http.lowSpeedTime={_SILENCE:.0f}", "ls-remote", "--", uri, "HEAD"]
-    login = [f"{name}: {value}" for name, value in netrc.header(uri).items()]
-    env = {**os.environ, **netrc.git_environment(*(("http.extraHeader", *login) if login else ()))}
+    env = {**os.environ, **netrc.git_for(uri)}
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=env)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import http.server
+import os
 import secrets as random
 import shutil
 import subprocess
@@ -10,9 +12,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from pipeline import netrc
 from pipeline.command import BuildLog
 from pipeline.errors import GoldspawnError, InputError
 from pipeline.gentoo.syncing import SYNCED
@@ -37,7 +41,7 @@ class Private:
 
 @pytest.fixture
 def private(tmp_path: Path) -> Iterator[Private]:
-    password = random.token_hex(12)
+    password = f"{random.token_hex(12)}/%@:+ü"  # all that has a meaning in an address
     work = tmp_path / "remote/local"
     shutil.copytree(OVERLAY, work)
     git(work, "init", "--quiet")
@@ -69,7 +73,8 @@ def test_who_has_the_login_gets_it_and_it_stands_nowhere(
     login = f"machine http://{private.server.host} login me password {private.password}"
     monkeypatch.setenv("TEAM_LOGIN", login)
     folder = image(tmp_path, private)
-    canaries = [private.password, base64.b64encode(f"me:{private.password}".encode()).decode()]
+    canaries = [private.password, quote(private.password, ""), private.password[:24]]
+    canaries.append(base64.b64encode(f"me:{private.password}".encode()).decode())
     shown: set[str] = set()
     over = threading.Event()
 
@@ -116,6 +121,47 @@ def test_without_it_the_repository_cannot_be_synced_and_nobody_is_asked(
         make(load(image(tmp_path, private)), MERGED, folder=tars, max_age=0.0, log=log, slowness=3.0)
     assert "repository local cannot be synced" in f"{caught.value.hint} {caught.value.message}"
     assert private.server.asked and not any(private.server.asked), "the login is for another server"
+
+
+class _Elsewhere(http.server.BaseHTTPRequestHandler):
+    """Answers that it is at another server."""
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Elsewhere)
+        self.send_response(301)
+        self.send_header("Location", f"http://{self.server.target}{self.path}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Elsewhere(http.server.ThreadingHTTPServer):
+    """A server that leads to another one, `target`."""
+
+    target = ""
+
+
+def test_the_login_is_for_its_server_and_for_none_to_which_that_leads(private: Private, tmp_path: Path) -> None:
+    with Elsewhere(("127.0.0.1", 0), _Elsewhere) as leads:
+        leads.target = private.server.host
+        thread = threading.Thread(target=leads.serve_forever)
+        thread.start()
+        uri = f"http://127.0.0.1:{leads.server_address[1]}/local"
+        text = f"machine {uri.removesuffix('/local')} login me password {private.password}"
+        netrc.know(text)
+        (tmp_path / "logins").write_text(netrc.for_git(text))
+        try:
+            for login in (netrc.git_for(uri), netrc.git_from_file(str(tmp_path / "logins"))):
+                assert "GIT_CONFIG_COUNT" in login
+                argv = ["git", "ls-remote", uri]
+                done = subprocess.run(argv, env={**os.environ, **login}, capture_output=True, text=True, timeout=60)
+                assert done.returncode != 0 and "could not read Username" in done.stderr
+        finally:
+            leads.shutdown()
+            thread.join()
+    assert private.server.asked and not any(private.server.asked)
 
 
 def test_what_is_no_login_is_refused(private: Private, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
