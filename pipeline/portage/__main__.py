@@ -112,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     if chosen.json
                     else _shown(report, plan, len(report.cycles) if chosen.all else DRAWN)
                 )
+                if plan.closed and options.spare_builder:
+                    print(_SPARED, file=sys.stderr)
             else:
                 outcome = resolve(emerge, chosen.sets, options, say=say)
                 print(json.dumps(outcome.as_json(), indent=2) if chosen.json else outcome)
@@ -119,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 1
     return 0
+
+
+_SPARED = "nothing is broken in the builder's /, which is this machine's own: --break-builder says that it may be"
 
 
 def _shown(report: Report, plan: Plan, most: int) -> str:

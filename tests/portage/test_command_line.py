@@ -61,6 +61,7 @@ def test_in_the_root_of_this_very_machine_no_cycle_is_broken_unless_that_is_said
     spared = call(world, "plan", "--builder=/")
     assert "nothing opens this one:\n┌─▶ dev-util/gen-1 (builder)" in spared.stdout, spared.stdout + spared.stderr
     assert "- take a builder that has these already" in spared.stdout
+    assert spared.stderr.endswith("--break-builder says that it may be\n")
     told = call(world, "plan", "--builder=/", "--break-builder")
     assert "1. merge dev-util/gen-1 with --nodeps, in the builder's /" in told.stdout, told.stdout + told.stderr
 
