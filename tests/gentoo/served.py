@@ -68,8 +68,8 @@ class LoginServer(http.server.ThreadingHTTPServer):
         self.asked: list[bool] = []
 
     @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
 
 
 @contextlib.contextmanager

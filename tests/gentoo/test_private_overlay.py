@@ -55,7 +55,7 @@ def image(folder: Path, private: Private, *, use: str = "git") -> Path:
     """The folder of an image of one package with that overlay."""
     made = folder / "private"
     made.mkdir(exist_ok=True)
-    text = definition("sys-apps/baselayout", local=f'git = "http://{private.server.host}/local"')
+    text = definition("sys-apps/baselayout", local=f'git = "{private.server.uri}/local"')
     (made / "image.toml").write_text(f'{text}\n[secrets.team]\nenv = "TEAM_LOGIN"\nuse = ["{use}"]\n')
     return made
 
@@ -70,7 +70,7 @@ def seen_in(folder: Path, words: list[str]) -> list[Path]:
 def test_who_has_the_login_gets_it_and_it_stands_nowhere(
     private: Private, tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    login = f"machine http://{private.server.host} login me password {private.password}"
+    login = f"machine {private.server.uri} login me password {private.password}"
     monkeypatch.setenv("TEAM_LOGIN", login)
     folder = image(tmp_path, private)
     canaries = [private.password, quote(private.password, ""), private.password[:24]]
@@ -129,7 +129,7 @@ class _Elsewhere(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Elsewhere)
         self.send_response(301)
-        self.send_header("Location", f"http://{self.server.target}{self.path}")
+        self.send_header("Location", f"{self.server.target}{self.path}")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -145,7 +145,7 @@ class Elsewhere(http.server.ThreadingHTTPServer):
 
 def test_the_login_is_for_its_server_and_for_none_to_which_that_leads(private: Private, tmp_path: Path) -> None:
     with Elsewhere(("127.0.0.1", 0), _Elsewhere) as leads:
-        leads.target = private.server.host
+        leads.target = private.server.uri
         thread = threading.Thread(target=leads.serve_forever)
         thread.start()
         uri = f"http://127.0.0.1:{leads.server_address[1]}/local"
@@ -165,7 +165,7 @@ def test_the_login_is_for_its_server_and_for_none_to_which_that_leads(private: P
 
 
 def test_what_is_no_login_is_refused(private: Private, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEAM_LOGIN", "https://me:password@git.example.org")
+    monkeypatch.setenv("TEAM_LOGIN", "me:password@git.example.org")
     told = r"secrets.team: what TEAM_LOGIN holds is no login"
     with pytest.raises(InputError, match=told), opened(load(image(tmp_path, private))):
         pass
