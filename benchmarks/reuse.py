@@ -6,8 +6,7 @@ Run where there is ZFS and systemd, as root, from the repository:
     python -m pipeline.appliance shell -- python3 "$PWD/benchmarks/reuse.py"      elsewhere
 
 Cold is `--rebuild` of web1, or of another image that stands on no other: bootstrap, packages and all, in this very
-place. To boot and to verify a machine takes what it takes, however long it took to build: so the more there is to
-build, the smaller its part of that. `--package` adds packages to the image to show it.
+place. `--package` adds packages to it: does the part of verification get smaller where there is more to build?
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -62,11 +61,14 @@ def know(text: str) -> None:
 
 def header(uri: str) -> dict[str, str]:
     """The header of a request for an address for which there is a login; {} for others."""
-    for one in _known:
-        if one.fits(uri):
-            both = base64.b64encode(f"{one.name}:{one.password}".encode()).decode()
-            return {"Authorization": f"Basic {both}"}
-    return {}
+    if (one := _login(uri)) is None:
+        return {}
+    both = base64.b64encode(f"{one.name}:{one.password}".encode()).decode()
+    return {"Authorization": f"Basic {both}"}
+
+
+def _login(uri: str) -> Login | None:
+    return next((one for one in _known if one.fits(uri)), None)
 
 
 def for_git(text: str) -> str:
@@ -81,34 +83,29 @@ def git_from_file(file: str | None) -> dict[str, str]:
 
     A helper is asked for the server that git talks to, so a login is for none to which that leads.
     """
-    get = f"git credential-store --file={shlex.quote(file)} get" if file is not None else ""
-    return _git_environment({"credential.helper": _helper(get)} if get else {})
+    if file is None:
+        return _NOBODY
+    return _helped("credential.helper", f"git credential-store --file={shlex.quote(file)} get")
 
 
 def git_for(uri: str) -> dict[str, str]:
     """The variables with which git logs in at an address for which there is a login, and asks nobody."""
-    for one in _known:
-        if one.fits(uri):
-            parts = urlsplit(uri)
-            scope = f"credential.{parts.scheme}://{parts.netloc}.helper"
-            told = f'printf "username=%s\\npassword=%s\\n" "${_NAME}" "${_PASSWORD}"'
-            return {**_git_environment({scope: _helper(told)}), _NAME: one.name, _PASSWORD: one.password}
-    return _git_environment({})
+    if (one := _login(uri)) is None:
+        return _NOBODY
+    parts = urlsplit(uri)
+    told = f'printf "username=%s\\npassword=%s\\n" "${_NAME}" "${_PASSWORD}"'
+    helped = _helped(f"credential.{parts.scheme}://{parts.netloc}.helper", told)
+    return {**helped, _NAME: one.name, _PASSWORD: one.password}
 
 
 _NAME, _PASSWORD = "GOLDSPAWN_LOGIN", "GOLDSPAWN_PASSWORD"
+_NOBODY = {"GIT_TERMINAL_PROMPT": "0"}
 
 
-def _helper(get: str) -> str:
-    """A helper of git (gitcredentials(7)) that only ever tells: what a server refuses is not taken out of our files."""
-    return f'!f() {{ test "$1" != get || {get}; }}; f'
+def _helped(key: str, get: str) -> dict[str, str]:
+    """A helper (gitcredentials(7)) as a setting in variables (git-config(1), GIT_CONFIG_COUNT).
 
-
-def _git_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Settings as variables (git-config(1), GIT_CONFIG_COUNT)."""
-    told = {"GIT_TERMINAL_PROMPT": "0"}
-    if settings:
-        told["GIT_CONFIG_COUNT"] = str(len(settings))
-    for number, (key, value) in enumerate(settings.items()):
-        told |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return told
+    It only ever tells: what a server refuses is not taken out of our files.
+    """
+    helper = f'!f() {{ test "$1" != get || {get}; }}; f'
+    return {**_NOBODY, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": helper}

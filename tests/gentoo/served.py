@@ -73,13 +73,13 @@ class LoginServer(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def offered_with_login(base: Path, login: str) -> Iterator[LoginServer]:
-    """Such a server, while the block runs."""
-    with LoginServer(base, login) as server:
+def serving(server: http.server.HTTPServer) -> Iterator[None]:
+    """Lets a web server answer while the block runs."""
+    with server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield server
+            yield
         finally:
             server.shutdown()
             thread.join()
