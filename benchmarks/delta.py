@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline.artifact import stream, tree
+from pipeline.artifact import stream, walk
 from pipeline.artifact.room import size
 from pipeline.command import run
 from pipeline.lineage import sending, versions
@@ -100,7 +100,7 @@ def main() -> None:
         listings = Listings(Path(listed))
         first, _ = version(zfs, place, [], b"", listings)
         with zfs.mounted(first, place.mountpoint("first"), readonly=True) as root:  # as its export would
-            listings.keep(zfs.get(first, "guid"), tree.entries(root))
+            listings.keep(zfs.get(first, "guid"), walk.entries(root))
         small = [next(name for name in names if 8_000 < Path("/", name).stat().st_size < 12_000)]
         changes = {"one file": small, "a fifth": names[::5]}
         for what, changed in changes.items():

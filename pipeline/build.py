@@ -65,7 +65,7 @@ class Wishes:
 
     @property
     def listings(self) -> Listings:
-        """The digests of files that are known from snapshots."""
+        """The listings of snapshots' trees that are known."""
         return Listings(self.shared / "listings")
 
     @property

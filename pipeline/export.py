@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from pipeline import changes
-from pipeline.artifact import folder, manifest, packages, receive, shelf, stream, tree
+from pipeline.artifact import folder, manifest, packages, receive, shelf, stream, tree, walk
 from pipeline.build import Build
 from pipeline.command import output
 from pipeline.errors import InputError
@@ -163,19 +163,19 @@ def _digesting(build: Build, snapshot: str, root: Path, known: str | None) -> It
         yield lambda: tree.TreeDigest.read(known)
         return
     over = threading.Event()
-    before = build.wishes.listings.below(build.zfs, snapshot)
-    walk = takewhile(lambda _: not over.is_set(), tree.entries(root, known=before))
+    before = walk.known_by(build.wishes.listings.below(build.zfs, snapshot))
+    entries = takewhile(lambda _: not over.is_set(), walk.entries(root, known=before))
 
     def taken() -> tree.TreeDigest:
         build.show("digest of the file tree")
-        entries = listed.result()
-        made = tree.digest_of(entries)
+        whole = listed.result()
+        made = tree.digest_of(whole)
         build.zfs.mark(snapshot, {_MARK: str(made)})
-        build.wishes.listings.keep(build.zfs.get(snapshot, "guid"), entries)
+        build.wishes.listings.keep(build.zfs.get(snapshot, "guid"), whole)
         return made
 
     with ThreadPoolExecutor(1) as pool:
-        listed = pool.submit(list, walk)
+        listed = pool.submit(list, entries)
         try:
             yield taken
         finally:

@@ -16,7 +16,7 @@ _DAY = 86400
 _KEPT = {
     "tars": f"root file systems: {tarball.KEPT / _DAY:g} days after a build asked for one",
     "packages": f"Debian's: {pool.AGE / _DAY:g} days after a build asked for one, {pool.SIZE >> 30} GiB at most",
-    "listings": f"digests of files of golden versions: the last {listings.KEPT}",
+    "listings": f"listings of golden versions: the last {listings.KEPT}",
     "digests": "of large files that images take: until you delete it",
     "portage/distfiles": "until you delete it",
     "portage/binpkgs": "until you delete it",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifact import tree
+from pipeline.artifact import tree, walk
 from pipeline.errors import PlaceError
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and capabilities need root")
@@ -178,20 +178,20 @@ def test_the_text_that_is_hashed_is_the_documented_one(tmp_path: Path) -> None:
         f"l 0777 {owner} l target=b%20c\n"
         f"f 0640 {owner} m link=b%25%3D%C3%BF%20c\n"
     )
-    assert tree.FORMAT + b"".join(entry.line() for entry in tree.entries(root)) == text.encode()
+    assert tree.FORMAT + b"".join(entry.line() for entry in walk.entries(root)) == text.encode()
     assert (tree.digest(root).entries, tree.digest(root).bytes) == (4, 3)
 
 
 def test_a_file_larger_than_a_block_is_read_whole(tmp_path: Path) -> None:
     contents = os.urandom((3 << 20) + 17)
     (tmp_path / "big").write_bytes(contents)
-    entry = list(tree.entries(tmp_path))[1]
+    entry = list(walk.entries(tmp_path))[1]
     assert (entry.size, entry.sha256) == (len(contents), hashlib.sha256(contents).hexdigest())
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("/usr")
-    assert [entry.path for entry in tree.entries(tmp_path)] == [b".", b"out"]
+    assert [entry.path for entry in walk.entries(tmp_path)] == [b".", b"out"]
 
 
 @ROOT
@@ -201,7 +201,7 @@ def test_what_is_mounted_below_is_not_entered(tmp_path: Path) -> None:
         pytest.skip("mounting is not allowed here")
     try:
         (tmp_path / "proc/x").write_text("")
-        assert [entry.path for entry in tree.entries(tmp_path)] == [b".", b"proc"]
+        assert [entry.path for entry in walk.entries(tmp_path)] == [b".", b"proc"]
     finally:
         subprocess.run(["umount", tmp_path / "proc"], check=True)
 

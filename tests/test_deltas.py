@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifact import __main__ as command_line
-from pipeline.artifact import index, manifest, tree, verify
+from pipeline.artifact import index, manifest, tree, verify, walk
 from pipeline.build import Wishes, open_build
 from pipeline.command import run
 from pipeline.export import export
@@ -198,7 +198,7 @@ def test_a_host_that_walks_by_deltas_ends_where_one_does_that_takes_all(
         zfs.mounted(f"{host}/walker@{last.version}", place.mountpoint("by-deltas")) as one,
         zfs.mounted(f"{host}/other@{last.version}", place.mountpoint("in-full")) as other,
     ):
-        listed, others = list(tree.entries(one)), list(tree.entries(other))
+        listed, others = list(walk.entries(one)), list(walk.entries(other))
     assert listed[1:] == others[1:], "inodes and times are the same, too"
     assert tree.digest_of(listed).sha256 == last.tree.sha256
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifact import tree
+from pipeline.artifact import tree, walk
 from pipeline.errors import PlaceError
 from pipeline.lineage.graft import BLOCK, Step, act, graft, plan
 
@@ -78,7 +78,7 @@ def dress(path: Path, dice: random.Random) -> None:
 
 
 def times(root: Path) -> dict[bytes, int]:
-    return {entry.path: entry.modified for entry in tree.entries(root) if entry.type in "fl"}
+    return {entry.path: entry.modified for entry in walk.entries(root) if entry.type in "fl"}
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -102,7 +102,7 @@ def test_a_graft_onto_a_copy_with_few_changes_takes_steps_for_these_only(seed: i
     grow(clean, dice)
     subprocess.run(["cp", "-a", clean, onto], check=True)
     assert graft(clean, onto) == []
-    for entry in list(tree.entries(clean)):
+    for entry in list(walk.entries(clean)):
         if entry.type == "f" and not entry.link and dice.random() < 0.3:
             (clean / os.fsdecode(entry.path)).write_bytes(contents(dice) + b"new")
     changed = {line.split(":")[0] for line in tree.differences(clean, onto)}
@@ -202,7 +202,7 @@ def test_a_plan_reads_as_what_is_done(tmp_path: Path) -> None:
     (clean / "etc").mkdir()
     (clean / "etc/motd").write_text("goodbye")
     (clean / "etc/motd.link").hardlink_to(clean / "etc/motd")
-    steps: list[Step] = plan(list(tree.entries(onto)), list(tree.entries(clean)))
+    steps: list[Step] = plan(list(walk.entries(onto)), list(walk.entries(clean)))
     assert [str(step) for step in steps] == [
         "remove f etc/old%20name",
         "link f etc/motd.link = etc/motd",
@@ -214,7 +214,7 @@ def test_a_plan_reads_as_what_is_done(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     clean, onto = pair(tmp_path, lambda root: (root / "file").write_text("x"))
     (clean / "file").write_text("y")
-    steps = plan(list(tree.entries(onto)), list(tree.entries(clean)))
+    steps = plan(list(walk.entries(onto)), list(walk.entries(clean)))
     (clean / "file").unlink()
     with pytest.raises(PlaceError, match=r"^graft: patch f file: No such file or directory$"):
         act(steps, clean, onto)

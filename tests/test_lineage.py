@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifact import stream, tree
+from pipeline.artifact import stream, tree, walk
 from pipeline.command import run
 from pipeline.errors import CheckFailed
 from pipeline.lineage import sending, versions
@@ -86,7 +86,7 @@ def line(tiny: Tiny) -> Iterator[Tiny]:
     """The same, with a golden line of one version that says `one`."""
     version = tiny.advance(tiny.seal("one"))
     with tiny.zfs.mounted(version, tiny.place.mountpoint(version), readonly=True) as root:
-        tiny.listings.keep(tiny.zfs.get(version, "guid"), tree.entries(root))
+        tiny.listings.keep(tiny.zfs.get(version, "guid"), walk.entries(root))
     yield tiny
     tiny.zfs.destroy(tiny.golden)
 
@@ -104,13 +104,13 @@ def test_a_version_has_all_marks_of_its_candidate(line: Tiny) -> None:
 
 def test_what_is_as_it_was_before_is_not_read_again(line: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    contents = tree._contents
+    contents = walk._contents
 
     def reading(descriptor: int, size: int) -> tuple[int, str]:
         read.append(size)
         return contents(descriptor, size)
 
-    monkeypatch.setattr(tree, "_contents", reading)
+    monkeypatch.setattr(walk, "_contents", reading)
     for text in ("two", "three"):
         version = line.advance(line.seal(text))
         assert len(text) in read, "what changed is read"
@@ -123,12 +123,12 @@ def test_what_is_as_it_was_before_is_not_read_again(line: Tiny, monkeypatch: pyt
 def test_files_are_known_from_the_snapshot_on_which_a_clone_stands(line: Tiny) -> None:
     candidate, base = line.seal("two"), f"{line.pool}/base@tree"
     with line.zfs.mounted(base, line.place.mountpoint(base), readonly=True) as root:
-        line.listings.keep(line.zfs.get(base, "guid"), tree.entries(root))
-    known = line.listings.below(line.zfs, candidate)
-    assert len(known) == 1
+        line.listings.keep(line.zfs.get(base, "guid"), walk.entries(root))
+    known = walk.known_by(line.listings.below(line.zfs, candidate))
+    assert {entry.path for entry in known.values()} == {b".", b"same"}
     with line.zfs.mounted(candidate, line.place.mountpoint(candidate), readonly=True) as root:
-        listed = list(tree.entries(root, known=known))
-        assert listed == list(tree.entries(root))
+        listed = list(walk.entries(root, known=known))
+        assert listed == list(walk.entries(root))
     assert sum((one.inode, one.changed) in known for one in listed) == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifact import tree
+from pipeline.artifact import walk
 from pipeline.build import Build, Wishes, open_build
 from pipeline.image import load
 from pipeline.machine import Machine, verified
@@ -87,8 +87,8 @@ def _boot(build: Build, workspace: Workspace) -> dict[str, bytes]:
         finally:
             machine.stop()
         with build.zfs.mounted(workspace.candidate, build.place.mountpoint("before"), readonly=True) as before:
-            old = {entry.path: entry for entry in tree.entries(before)}
-            names = [entry.path.decode() for entry in tree.entries(directory) if old.get(entry.path) != entry]
+            old = {entry.path: entry for entry in walk.entries(before)}
+            names = [entry.path.decode() for entry in walk.entries(directory) if old.get(entry.path) != entry]
         paths = {name: directory / name for name in names}
         return {name: path.read_bytes() for name, path in paths.items() if path.is_file() and not path.is_symlink()}
 

@@ -2,6 +2,7 @@
 
 Knows trees (directories), streams (bytes that somebody sends) and folders; nothing of pytest, stages or image.toml.
 
+    walk      one pass over a file tree: its entries
     tree      the digest of a file tree, and how two trees differ
     packages  what is installed in a tree, by its package database
     stream    a ZFS stream on its way into a file: digest and size in one pass; what its header says

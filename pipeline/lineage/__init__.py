@@ -2,7 +2,7 @@
 
     versions   the golden dataset of an image, from one version to the next
     graft      a tree made equal to another by rewriting only what differs
-    listings   digests of files that are known from an earlier version, or from a base
+    listings   listings of trees that are known from an earlier version, or from a base
     sending    snapshots and bookmarks, and streams from one to another
     deltas     which deltas go beside a full stream
 

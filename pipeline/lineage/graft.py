@@ -15,13 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline.artifact.entry import TYPES, Entry, quoted
-from pipeline.artifact.tree import entries, sha256
+from pipeline.artifact.walk import entries
 from pipeline.errors import PlaceError
 
 BLOCK = 128 << 10
@@ -57,67 +56,9 @@ def graft(clean: Path, onto: Path) -> list[Step]:
     Raises `PlaceError` where something cannot be read or written; `onto` is then neither the old tree nor the new one.
     To be run as root.
     """
-    have, want = survey(onto, clean)
-    steps = plan(have, want)
+    steps = plan(list(entries(onto)), list(entries(clean)))
     act(steps, clean, onto)
     return steps
-
-
-def survey(onto: Path, clean: Path, *, related: bool = False) -> tuple[list[Entry], list[Entry]]:
-    """The entries of both trees, as `plan` takes them, with no more read of them than it takes to tell them apart.
-
-    With `related`, when both are clones of one snapshot, a file that neither changed since is known by its inode and
-    the time of its last change, and is not read: in place of its digest stands that (see `complete`). Of `onto` only
-    those files are read whose length is right. Raises `PlaceError`.
-    """
-    have, want = list(entries(onto, contents=False)), list(entries(clean, contents=False))
-    there, wanted = {entry.path: entry for entry in have}, {entry.path: entry for entry in want}
-
-    def of_clean(entry: Entry) -> str:
-        other = there.get(entry.path)
-        return _identity(entry) if related and other and _identity(entry) == _identity(other) else sha256(clean, entry)
-
-    def of_onto(entry: Entry) -> str:
-        other = wanted.get(entry.path)
-        if related and other and _identity(entry) == _identity(other):
-            return _identity(entry)
-        first = wanted[_first(other)] if other and other.type == "f" else None
-        return sha256(onto, entry) if first and first.size == entry.size else ""
-
-    with ThreadPoolExecutor(2) as pool:
-        both = pool.submit(_read, onto, have, of_onto), pool.submit(_read, clean, want, of_clean)
-        return both[0].result(), both[1].result()
-
-
-def complete(want: Sequence[Entry], made: Sequence[Entry], clean: Path) -> list[Entry]:
-    """The entries of the clean tree with all digests, after a survey that did not read what both trees had in common.
-
-    `made` is the grafted tree, read whole: a file that is still the common one has its digest there. Others are read
-    now. Raises `PlaceError`.
-    """
-    known = {_identity(entry): entry.sha256 for entry in made if entry.type == "f" and not entry.link}
-
-    def digest(entry: Entry) -> str:
-        if ":" not in entry.sha256:
-            return entry.sha256
-        return known[entry.sha256] if entry.sha256 in known else sha256(clean, entry)
-
-    return _read(clean, want, digest)
-
-
-def _identity(entry: Entry) -> str:
-    """What tells a file of a clone from all others: an inode and the time of its last change, which nobody can set."""
-    return f"{entry.inode}:{entry.changed}"
-
-
-def _read(root: Path, listed: Sequence[Entry], digest: Callable[[Entry], str]) -> list[Entry]:
-    try:
-        return [
-            entry._replace(sha256=digest(entry)) if entry.type == "f" and not entry.link else entry for entry in listed
-        ]
-    except OSError as error:
-        name = os.fsdecode(error.filename or b"?")
-        raise PlaceError(f"the tree at {root} cannot be read: {name}: {error.strerror}") from error
 
 
 def plan(have: Sequence[Entry], want: Sequence[Entry]) -> list[Step]:

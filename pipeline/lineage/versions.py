@@ -20,10 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.artifact import tree
+from pipeline.artifact import tree, walk
 from pipeline.errors import CheckFailed
 from pipeline.lineage import sending
-from pipeline.lineage.graft import act, complete, plan, survey
+from pipeline.lineage.graft import act, plan
 from pipeline.lineage.listings import Listings
 from pipeline.place import RUN, Place
 from pipeline.zfs import Entry, Zfs, mounts_of, unmount
@@ -57,7 +57,7 @@ def advance(
     if not versions or candidate != versions[-1].name:
         why = _objection(zfs, candidate, golden, versions, on_base=on_base)
         if why is None:
-            candidate = _grafted(zfs, place, candidate, versions[-1].name, listings)
+            candidate = _grafted(zfs, place, candidate, left[-1].name, listings)
         else:
             candidate = _begun(zfs, candidate, golden, why)
     _retire(zfs, golden, max(keep, BOOKMARKS))
@@ -142,22 +142,24 @@ def _begun(zfs: Zfs, candidate: str, golden: str, why: str) -> str:
 
 
 def _grafted(zfs: Zfs, place: Place, candidate: str, before: str, listings: Listings) -> str:
-    """Grafts the candidate's tree onto the newest version; returns the new version's snapshot."""
-    golden, known = before.split("@")[0], listings.of(zfs.get(before, "guid"))
-    marks = zfs.marks(candidate)
+    """Grafts the candidate's tree onto the golden one, as the snapshot `before` has it; returns the new version's."""
+    golden, marks = before.split("@")[0], zfs.marks(candidate)
     version = f"{golden}@{_next_version(zfs, golden)}"
+    have = listings.of(zfs.get(before, "guid"))
     try:
         with zfs.mounted(candidate, place.mountpoint(candidate), readonly=True) as clean:
             with zfs.mounted(golden, place.mountpoint(golden)) as onto:
-                have, want = survey(onto, clean, related=_related(zfs, candidate, golden))
+                have = have or list(walk.entries(onto))
+                known = walk.known_by(have)
+                want = list(walk.entries(clean, known=known if _related(zfs, candidate, golden) else None))
                 steps = plan(have, want)
                 zfs.log.line(f"graft onto {golden}: {len(steps)} steps for {len(want)} entries")
                 act(steps, clean, onto)
             zfs.snapshot(version, marks={"stage": _GRAFT})
-            with zfs.mounted(version, place.mountpoint(version), readonly=True) as root:
-                made = list(tree.entries(root, known=known))
-            digest = tree.digest_of(made)
-            _compare(digest, tree.digest_of(complete(want, made, clean)), version, candidate)
+        with zfs.mounted(version, place.mountpoint(version), readonly=True) as root:
+            made = list(walk.entries(root, known=known))
+        digest = tree.digest_of(made)
+        _compare(digest, tree.digest_of(want), version, candidate)
         zfs.mark(version, {**marks, "stage": _SEALED, "tree": str(digest)})
         listings.keep(zfs.get(version, "guid"), made)
     except BaseException:
