@@ -1,28 +1,57 @@
-"""Whether what an image stands on is verified: a candidate is told which of its checks failed, and others ask for it.
+"""Whether what an image stands on is verified: whoever verifies an image leaves word of how that ended.
 
-The word stands in the candidate's user property `red`: so workers of pytest-xdist hear of each other.
+Workers of pytest-xdist hear of each other by it, also of one that was killed: from an image's first check to its last
+one the word is that they did not end, and a lock says that they are still being made. The word of an earlier session
+is of no account.
+
+    /run/goldspawn/locks/IMAGE.red    when (Unix time), and what is wrong
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from pipeline import atomic
 from pipeline.image import Image
 from pipeline.place import Place
-from pipeline.zfs import Zfs
 
 
-def condemn(zfs: Zfs, candidate: str, check: str) -> None:
-    """Says of a candidate that a check of it failed just now."""
-    zfs.mark(candidate, {"red": f"{int(time.time())} {check}"})
+@contextlib.contextmanager
+def judging(image: Image, place: Place, failed: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """While the checks of an image are made; then `failed` says which of them failed. Its workspace is open."""
+    word = _word(image.name, place)
+    with FileLock(_lock(word)):
+        _leave(word, "its checks did not end")
+        yield
+        if names := failed():
+            _leave(word, f"{names[0]} failed")
+        else:
+            word.unlink(missing_ok=True)
 
 
-def red_base(image: Image, place: Place, zfs: Zfs, *, since: float) -> str:
-    """Which image that this one stands on failed a check since then (Unix time), in words; "" for none."""
+def red_base(image: Image, place: Place, *, since: float) -> str:
+    """Which image that this one stands on is known not to be verified since then (Unix time), in words; "" for none."""
     for base in image.chain[1:]:
-        for parent in (place.layout.work, place.layout.golden):
-            for entry in zfs.entries(f"{parent}/{base.name}", depth=1):
-                moment, _, check = entry.properties.get("red", "0").partition(" ")
-                if entry.properties.get("stage") == "candidate" and float(moment) + 1 > since:
-                    return f"{base.name}, on which it stands, is not verified: {check} failed"
+        word = _word(base.name, place)
+        with contextlib.suppress(FileNotFoundError, Timeout), FileLock(_lock(word), blocking=False):
+            moment, _, what = word.read_text().partition(" ")
+            if float(moment) >= since:
+                return f"{base.name}, on which it stands, is not verified: {what}"
     return ""
+
+
+def _leave(word: Path, what: str) -> None:
+    atomic.write(word, f"{time.time()} {what}")
+
+
+def _word(name: str, place: Place) -> Path:
+    return place.lock(f"{place.layout.work}/{name}").with_suffix(".red")
+
+
+def _lock(word: Path) -> Path:
+    return word.with_suffix(".judged")

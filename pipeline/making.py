@@ -49,10 +49,6 @@ def bootstrap(build: Build, workspace: Workspace) -> None:
         build.notes["bootstrap"] = reused
     elif build.image.base is not None:
         _base(build, workspace)
-        if red := red_base(build.image, build.place, build.zfs, since=build.wishes.policy.since):
-            raise CheckFailed(
-                red, hint=f"mend that first; a run without it builds on it unverified: --image {build.image.name}"
-            )
     else:
         with workspace.making("bootstrap", build.log.line) as made:
             if not made:
@@ -76,13 +72,17 @@ def _bootstrap(build: Build, workspace: Workspace) -> None:
 def _base(build: Build, workspace: Workspace) -> None:
     """The candidate of the base, made first where that is due; kept from then on while this image is worked on.
 
-    The log is this image's: the base's own tells of its own build.
+    The log is this image's: the base's own tells of its own build. Raises `CheckFailed` if it failed in this session.
     """
     base = build.image.base
     assert base is not None
     with open_build(base, build.place, build.wishes, log=build.log) as below:
         theirs = open_for(below)
         try:
+            if red := red_base(build.image, build.place, since=build.wishes.policy.since):
+                raise CheckFailed(
+                    red, hint=f"mend that first; a run without it builds on it unverified: --image {build.image.name}"
+                )
             candidate(below, theirs)
             workspace.stand_on(theirs.candidate, theirs.told(theirs.candidate))
         finally:

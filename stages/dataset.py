@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline import making
-from pipeline.bases import condemn
+from pipeline.bases import judging
 from pipeline.build import Build
 from pipeline.plugin.verdict import verdicts
 from pipeline.workspace import Workspace
@@ -17,14 +17,12 @@ from pipeline.workspace import Workspace
 def dataset(build: Build, pytestconfig: pytest.Config) -> Iterator[Workspace]:
     """The image's workspace: a working dataset to come, or the newest stage that is still valid.
 
-    Before others are let at it, the candidate is told which of its checks failed.
+    Before others are let at it, they can know which of its checks failed.
     """
     with build.stage("dataset"):
         workspace = making.open_for(build)
     try:
-        yield workspace
-        failed = verdicts(pytestconfig).failed(build.image.name)
-        if workspace.candidate and failed:
-            condemn(build.zfs, workspace.candidate, failed[0])
+        with judging(build.image, build.place, lambda: verdicts(pytestconfig).failed(build.image.name)):
+            yield workspace
     finally:
         workspace.close()

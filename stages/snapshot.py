@@ -26,7 +26,7 @@ def snapshot(build: Build, profile: Workspace, pytestconfig: pytest.Config) -> s
     with build.stage("snapshot"):
         checks = verdicts(pytestconfig).outcomes(build.image.name)
         since = build.wishes.policy.since
-        if reason := _objection(checks) or red_base(build.image, build.place, build.zfs, since=since):
+        if reason := _objection(checks) or red_base(build.image, build.place, since=since):
             build.log.line(f"not exported: {reason}")
             pytest.skip(f"not exported: {reason}")
         golden = profile.promote(build.wishes.listings, build.deltas)

@@ -107,6 +107,17 @@ def test_a_worker_that_dies_fails_its_image_and_no_other(place: Place, sessions:
     assert "test_dies: worker gw" in page and page.count("ended after test_two") == 3
 
 
+def test_nothing_is_built_on_a_base_whose_worker_died(place: Place, sessions: Sessions) -> None:
+    sessions.image("below", TARBALL, tests=MORTAL)
+    sessions.image("above", 'from = "below"\n')
+    argv = ["tar", "--create", f"--file={sessions.images}/root.tar", f"--directory={sessions.images}", "below"]
+    subprocess.run(argv, check=True)
+    ended = sessions.run("-n2", "-k", "test_dies or bootstrap")
+    assert ended.status == 1
+    assert "below, on which it stands, is not verified: its checks did not end" in ended.output, ended.output
+    assert checks(ended, "above", "FAILED") == ["bootstrap"]
+
+
 def test_the_image_that_takes_longest_begins_first(place: Place, sessions: Sessions) -> None:
     """How long each takes is known from the run before."""
     for name in ("a", "b", "c"):

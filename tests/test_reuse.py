@@ -7,11 +7,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from pipeline.bases import red_base
 from pipeline.image import load
 from pipeline.reuse import inputs
 from pipeline.reuse.inputs import CODE, keys
@@ -128,29 +126,6 @@ def test_a_change_in_a_base_makes_anew_what_stands_on_it(
     make(folder)
     assert start(entries, keys(load(top))).stage == holds
     assert start(left_by(keys(load(folder))), keys(load(top))).stage == "", "another image's are nothing to it"
-
-
-@pytest.mark.parametrize(
-    ("red", "stage", "told"),
-    [
-        ("100 boot", "candidate", ""),
-        ("200 boot", "candidate", "all1, on which it stands, is not verified: boot failed"),
-        ("201 test_it[a b]", "candidate", "all1, on which it stands, is not verified: test_it[a b] failed"),
-        ("201 boot", "retired", ""),
-    ],
-)
-def test_a_base_counts_as_red_that_failed_in_this_run(red: str, stage: str, told: str, folder: Path) -> None:
-    """Also the base of a base, and one that was golden before."""
-    for name, base in (("on1", "all1"), ("on2", "on1")):
-        (folder.with_name(name)).mkdir()
-        (folder.with_name(name) / "image.toml").write_text(f'from = "{base}"\n')
-    listed = {"p/golden/all1": [Entry("p/golden/all1@1", "snapshot", {"stage": stage, "red": red})]}
-    place = SimpleNamespace(layout=SimpleNamespace(work="p/work", golden="p/golden"))
-    zfs = SimpleNamespace(entries=lambda name, depth: listed.get(name, []))
-    since = 200.9  # of which the mark has whole seconds only
-    for name in ("on1", "on2"):
-        assert red_base(load(folder.with_name(name)), place, zfs, since=since) == told  # type: ignore[arg-type]
-    assert red_base(load(folder), place, zfs, since=since) == "", "its own failure is told by its own checks"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(60))

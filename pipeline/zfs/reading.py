@@ -22,7 +22,7 @@ PREFIX = "org.goldspawn:"
 
 MARKS = (
     "owner", "stage", "inputs", "reads", "made", "world", "current", "cycles", "tree", "verdict", "process", "began",
-    "red", "times",
+    "times",
 )  # fmt: skip
 """All of our user properties, without the prefix."""
 
