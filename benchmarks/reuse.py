@@ -5,8 +5,8 @@ Run where there is ZFS and systemd, as root, from the repository:
     python3 benchmarks/reuse.py                on such a host
     python -m pipeline.appliance shell -- python3 "$PWD/benchmarks/reuse.py"      elsewhere
 
-Cold is `--rebuild` of web1, or of another image that stands on no other: bootstrap, packages and all, in this very
-place. `--package` adds packages to it: does the part of verification get smaller where there is more to build?
+Cold is `--rebuild` of an image that stands on no other: bootstrap, packages and all, in this very place. It is web1, a
+small one with many tests, or with `--image benchmarks/builder1` one that has more to build and less to verify.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[1]
@@ -44,24 +43,19 @@ def session(folder: Path, image: str, *options: str) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path, default=HOME / "tests/images/web1", help="its folder (default: web1)")
-    parser.add_argument("--package", action="append", default=[], help="one more for profile.packages")
     options = parser.parse_args()
     subprocess.run(["zfs", "create", "-p", "-o", "mountpoint=none", DATASET], check=True)
     try:
-        measure(options.image.resolve(), options.package)
+        measure(options.image.resolve())
     finally:
         subprocess.run(["zfs", "destroy", "-r", DATASET], check=True)
 
 
-def measure(source: Path, more: Sequence[str]) -> None:
+def measure(source: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="goldspawn-reuse-", dir="/var/tmp") as made:
         folder, name = Path(made), source.name
         image = folder / "images" / name
         shutil.copytree(source, image)
-        definition = (image / "image.toml").read_text()
-        assert "packages = [" in definition, "it has a list of packages, to which more can be added"
-        added = "".join(f'"{package}", ' for package in more)
-        (image / "image.toml").write_text(definition.replace("packages = [", f"packages = [{added}", 1))
         session(folder, name, "--rebuild", "-k", "dataset")  # byte code and pool are there for all alike
         rows = {"cold": session(folder, name, "--rebuild")}
         rows["unchanged, not booted again"] = session(folder, name)
