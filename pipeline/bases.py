@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import atomic
 from pipeline.image import Image
+from pipeline.locks import image_lock
 from pipeline.place import Place
 
 
@@ -50,7 +51,7 @@ def _leave(word: Path, what: str) -> None:
 
 
 def _word(name: str, place: Place) -> Path:
-    return place.lock(f"{place.layout.work}/{name}").with_suffix(".red")
+    return image_lock(name, place).with_suffix(".red")
 
 
 def _lock(word: Path) -> Path:

@@ -17,9 +17,9 @@ from pathlib import Path
 from pipeline import throwaway
 from pipeline.command import SILENT, BuildLog
 from pipeline.errors import GoldspawnError, InputError
+from pipeline.locks import is_at_work
 from pipeline.place import Place, open_place
 from pipeline.reuse.prune import Cached, Limits, prune, table
-from pipeline.workspace import is_at_work
 from pipeline.zfs import Zfs, ZfsError
 
 

@@ -17,7 +17,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from pipeline.errors import CommandFailed, PlaceError
 from pipeline.image import Image
 from pipeline.lineage import versions
 from pipeline.lineage.listings import Listings
+from pipeline.locks import image_lock, layer_lock, locked
 from pipeline.place import Place
 from pipeline.reuse.inputs import Keys
 from pipeline.reuse.plan import LAYERS, Policy, Start, ago, newest, plan, reads_mark, times_of
@@ -227,7 +228,7 @@ class Workspace:
     def making(self, stage: str, wait: Callable[[str], None]) -> Iterator[bool]:
         """Keeps others from making the same layer at the same time; yields whether one of them has just made it."""
         key = self.keys.of(stage)
-        with locked(self.place.lock(f"bootstrap-{key}"), f"{stage} {key}", wait):
+        with locked(layer_lock(key, self.place), f"{stage} {key}", wait):
             entries = self.zfs.entries(self.place.layout.bootstraps)
             found = newest(entries, stage, key, since=self._opened)
             if found is not None:
@@ -252,7 +253,7 @@ def open_workspace(
     """
     locks = contextlib.ExitStack()
     try:
-        locks.enter_context(locked(place.lock(place.layout.work + "/" + image.name), f"image {image.name}", wait))
+        locks.enter_context(locked(image_lock(image.name, place), f"image {image.name}", wait))
         for dataset in (f"{place.layout.work}/{image.name}", f"{place.layout.golden}/{image.name}"):
             _refuse_foreign(zfs, dataset)
         opened = int(time.time())
@@ -287,49 +288,25 @@ def _swept(image: Image, place: Place, zfs: Zfs) -> list[Entry]:
     throwaway.sweep(image.name, place, zfs)
     tree = f"{place.layout.work}/{image.name}"
     throwaway.unmount_all(tree)
-    bootstraps = zfs.entries(place.layout.bootstraps)
-    finished = {
-        entry.name.split("@")[0]
-        for entry in bootstraps
-        if entry.kind == "snapshot" and not entry.name.endswith("@trial")
+    layers = zfs.entries(place.layout.bootstraps)
+    whole = _finished(layers)
+    for entry in layers:
+        if entry.kind == "filesystem" and entry.name not in whole and entry.name != place.layout.bootstraps:
+            _clear_unfinished(entry.name, place, zfs)
+    return [entry for entry in layers if entry.name.split("@")[0] in whole]
+
+
+def _finished(layers: Sequence[Entry]) -> set[str]:
+    """The datasets of these that hold a whole layer."""
+    return {
+        entry.name.split("@")[0] for entry in layers if entry.kind == "snapshot" and not entry.name.endswith("@trial")
     }
-    for entry in bootstraps:
-        dead = entry.kind == "filesystem" and entry.name not in finished and entry.name != place.layout.bootstraps
-        if dead and _unlocked(place.lock(f"bootstrap-{entry.name.rsplit('/', 1)[1].split('-')[0]}")):
-            throwaway.unmount_all(entry.name)
+
+
+def _clear_unfinished(layer: str, place: Place, zfs: Zfs) -> None:
+    """Destroys a layer that was not finished, if it still is not by the time that nobody is at it."""
+    with contextlib.suppress(Timeout), FileLock(layer_lock(layer, place), blocking=False):
+        if not _finished(zfs.entries(layer)):
+            throwaway.unmount_all(layer)
             with contextlib.suppress(ZfsError):  # a trial of another image's stands on it, which clears that one
-                zfs.destroy(entry.name)
-    return [entry for entry in bootstraps if entry.name.split("@")[0] in finished]
-
-
-def is_at_work(place: Place, dataset: str) -> bool:
-    """Whether a run holds the lock of a dataset: an image's, or a layer's that is being made."""
-    parent, _, name = dataset.rpartition("/")
-    if parent in (place.layout.work, place.layout.golden):
-        return not _unlocked(place.lock(f"{place.layout.work}/{name}"))
-    return not _unlocked(place.lock(f"bootstrap-{name.split('-')[0]}"))
-
-
-def _unlocked(lock: Path) -> bool:
-    try:
-        with FileLock(lock, blocking=False):
-            return True
-    except Timeout:
-        return False
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str, wait: Callable[[str], None]) -> Iterator[None]:
-    """Holds a lock file; the kernel lets go of it when this process ends, however it ends. Beside it stands who."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        holder = path.with_suffix(".pid")
-        wait(f"{what} is held by process {holder.read_text().strip() if holder.exists() else '?'}; waiting for it")
-        lock.acquire()
-    try:
-        path.with_suffix(".pid").write_text(f"{os.getpid()}\n")
-        yield
-    finally:
-        lock.release()
+                zfs.destroy(layer)

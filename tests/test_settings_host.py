@@ -267,7 +267,7 @@ def test_it_is_killed_as_a_whole_when_memory_runs_out_and_started_again(machine:
         next(float(line.split()[0]) for line in told.splitlines() if words in line)
         for words in ("Failed with result 'oom-kill'", "Scheduled restart job")
     )
-    assert again - ended >= 1.5
+    assert again - ended >= 1.4, "systemd's own is 0.1; the journal's clock is not the timer's"
 
 
 def test_the_signal_of_a_stop_is_its_own_and_the_host_waits_for_it_as_long_as_said(machine: Path) -> None:

@@ -26,10 +26,10 @@ from pipeline.gentoo.enter import nspawn
 from pipeline.gentoo.host import HostPortage
 from pipeline.gentoo.store import Store
 from pipeline.gentoo.workshop import Workshop
+from pipeline.locks import locked
 from pipeline.reuse.inputs import keys
 from pipeline.tarball import BUILDER, fetch, unpack
 from pipeline.throwaway import OWNER, copied, machine_name
-from pipeline.workspace import locked
 
 
 @contextlib.contextmanager
