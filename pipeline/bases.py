@@ -10,11 +10,12 @@ is of no account.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from pipeline import atomic
 from pipeline.image import Image
@@ -39,11 +40,23 @@ def red_base(image: Image, place: Place, *, since: float) -> str:
     """Which image that this one stands on is known not to be verified since then (Unix time), in words; "" for none."""
     for base in image.chain[1:]:
         word = _word(base.name, place)
-        with contextlib.suppress(FileNotFoundError, Timeout), FileLock(_lock(word), blocking=False):
+        if not word.exists() or _being_judged(word):
+            continue
+        with contextlib.suppress(FileNotFoundError):
             moment, _, what = word.read_text().partition(" ")
             if float(moment) >= since:
                 return f"{base.name}, on which it stands, is not verified: {what}"
     return ""
+
+
+def _being_judged(word: Path) -> bool:
+    """Whether checks are being made. Any number may ask at once, and none of them is taken for one who makes them."""
+    with _lock(word).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _leave(word: Path, what: str) -> None:

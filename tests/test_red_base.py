@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,6 +58,14 @@ def test_a_base_that_passes_now_is_red_no_more(images: list[Image], place: Place
 def test_a_base_is_not_red_before_its_checks_have_ended(images: list[Image], place: Place) -> None:
     with judging(images[0], place, lambda: ["boot"]):
         assert said(images, place) == ["", "", ""]
+
+
+def test_all_that_stands_on_a_red_base_hears_of_it_when_many_ask_at_once(images: list[Image], place: Place) -> None:
+    with judging(images[0], place, lambda: ["boot"]):
+        pass
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda _: red_base(images[2], place, since=BEGAN), range(400)))
+    assert set(told) == {"low, on which it stands, is not verified: boot failed"}
 
 
 def test_a_base_whose_worker_was_killed_is_red(images: list[Image], place: Place) -> None:
